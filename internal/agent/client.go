@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"muster/internal/api"
+)
+
+// client speaks to the one server whose public key has the digest pin.
+type client struct {
+	server string
+	http   *http.Client
+	// say hears of waits between attempts; nil is silence.
+	say func(format string, args ...any)
+}
+
+// dialTimeout bounds connecting and the TLS handshake, each.
+const dialTimeout = 10 * time.Second
+
+// newClient makes a client; cert is nil before enrolment. Names and times of the server's certificate are not looked at:
+// the key is pinned, and the clock of a machine that just started may be years off.
+func newClient(server, pin string, cert *tls.Certificate) *client {
+	conf := &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		InsecureSkipVerify: true, // replaced by the pin, which is stronger
+		VerifyConnection:   func(s tls.ConnectionState) error { return checkPin(s.PeerCertificates, pin) },
+	}
+	if cert != nil {
+		// Always this one, whatever authorities the server names.
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+	}
+	return &client{server: server, http: &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig: conf, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: 30 * time.Second,
+			ReadBufferSize: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: 2 * time.Minute, DisableCompression: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// PinError says that the server's key is not the one of the boot script.
+type PinError struct{ Got, Want string }
+
+func (e *PinError) Error() string {
+	return "the server's key is " + e.Got + ", the boot script pins " + e.Want
+}
+
+func checkPin(chain []*x509.Certificate, pin string) error {
+	if len(chain) == 0 {
+		return &PinError{Got: "missing", Want: pin}
+	}
+	h := sha256.Sum256(chain[0].RawSubjectPublicKeyInfo)
+	got := "sha256:" + hex.EncodeToString(h[:])
+	if subtle.ConstantTimeCompare([]byte(got), []byte(pin)) != 1 {
+		return &PinError{Got: got, Want: pin}
+	}
+	return nil
+}
+
+// statusError is an answer that is no success.
+type statusError struct {
+	Status int
+	API    *api.Error // as the server said it, where it did
+}
+
+func (e *statusError) Error() string {
+	if e.API != nil {
+		return e.API.Error()
+	}
+	return fmt.Sprintf("the server answered %d %s", e.Status, http.StatusText(e.Status))
+}
+
+// lasting says that asking again will not help: the server understood and refused, or it is not our server.
+func lasting(err error) bool {
+	var se *statusError
+	if errors.As(err, &se) {
+		return se.Status >= 400 && se.Status < 500 && se.Status != http.StatusTooManyRequests && se.Status != http.StatusRequestTimeout
+	}
+	var pe *PinError
+	var de *DigestError
+	var f *Failure
+	return errors.As(err, &pe) || errors.As(err, &de) || errors.As(err, &f)
+}
+
+// maxAnswer bounds a JSON answer.
+const maxAnswer = 1 << 20
+
+// post sends a document and reads the answer into out, which may be nil.
+func (c *client) post(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.server+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if err := checkStatus(res); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil || out == nil {
+		return err
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("%s: the answer is no %T: %w", path, out, err)
+	}
+	return nil
+}
+
+func checkStatus(res *http.Response) error {
+	if res.StatusCode/100 == 2 {
+		return nil
+	}
+	e := &statusError{Status: res.StatusCode}
+	b, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	doc := new(api.Error)
+	if json.Unmarshal(b, doc) == nil && doc.What != "" {
+		e.API = doc
+	}
+	return e
+}
+
+// backoff is the wait before each further attempt: from a quarter of a second up to five, with a quarter of chance in it,
+// so that a thousand nodes do not come back at once.
+func backoff(attempt int) time.Duration {
+	d := min(250*time.Millisecond<<min(attempt, 5), 5*time.Second)
+	return d*3/4 + rand.N(d/2)
+}
+
+// progressed marks the error of an attempt that broke after it had brought something: patience begins anew.
+type progressed struct{ error }
+
+func (p *progressed) Unwrap() error { return p.error }
+
+// patiently repeats do until it ends well, or its error lasts, or nothing was brought for so long.
+func (c *client) patiently(ctx context.Context, what string, long time.Duration, do func() error) error {
+	end := time.Now().Add(long)
+	for attempt := 0; ; attempt++ {
+		err := do()
+		if err == nil || lasting(err) || ctx.Err() != nil {
+			return err
+		}
+		var p *progressed
+		if errors.As(err, &p) {
+			attempt, end = 0, time.Now().Add(long)
+		}
+		wait := backoff(attempt)
+		if time.Now().Add(wait).After(end) {
+			return fmt.Errorf("tried for %s: %w", long, err)
+		}
+		if c.say != nil && (attempt < 3 || attempt%10 == 0) {
+			c.say("%s: %v; trying again", what, err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}

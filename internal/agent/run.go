@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/model"
+)
+
+// Intervals of the agent.
+const (
+	defaultBeat = 30 * time.Second // until the service says otherwise
+	minBeat     = time.Second
+	maxBeat     = time.Hour
+	factsEvery  = 10 * time.Minute // between two looks whether the machine changed
+	settling    = 5 * time.Minute  // after the start devices still appear: it looks at every heartbeat
+)
+
+// Run is the agent of the running system. It ends when ctx does, without error, or when there is no identity to report
+// with. A service that is away is waited for, without end. log hears one line for each change for the better or the worse.
+func Run(ctx context.Context, log io.Writer) error {
+	id, err := loadIdentity(identityFile)
+	if err != nil {
+		return err
+	}
+	a := &agent{id: id, path: identityFile, reported: reportedFile, root: "/", log: log, beat: defaultBeat}
+	if err := a.connect(); err != nil {
+		return err
+	}
+	return a.run(ctx)
+}
+
+// agent is the reporting half of the program.
+type agent struct {
+	id       *identity
+	path     string // where the identity lies
+	reported string // holds the boot id for which "up" was told
+	root     string // of the machine described
+	log      io.Writer
+
+	client  *client
+	made    time.Time // when the certificate was taken into use
+	expires time.Time // end of the certificate
+	beat    time.Duration
+	facts   *model.Facts // as last told; nil to tell them again
+	looked  time.Time    // when they were last taken
+	broken  bool         // the last request did not get through
+}
+
+func (a *agent) connect() error {
+	cert, expires, err := a.id.tls()
+	if err != nil {
+		return err
+	}
+	a.use(cert, expires)
+	return nil
+}
+
+func (a *agent) use(cert *tls.Certificate, expires time.Time) {
+	if a.client != nil {
+		a.client.http.CloseIdleConnections()
+	}
+	a.client, a.expires, a.made = newClient(a.id.Server, a.id.Pin, cert), expires, cert.Leaf.NotBefore
+}
+
+func (a *agent) run(ctx context.Context) error {
+	attempt := 0
+	for {
+		var wait time.Duration
+		if err := a.once(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if !a.broken {
+				a.broken = true
+				fmt.Fprintf(a.log, "service %s: %v; trying again\n", a.id.Server, err)
+			}
+			wait = min(backoff(attempt), a.beat)
+			attempt++
+		} else {
+			if a.broken {
+				fmt.Fprintf(a.log, "service %s: reached again\n", a.id.Server)
+			}
+			a.broken, attempt = false, 0
+			wait = a.beat
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// once renews the certificate when it is time, and tells "up" or that the node lives.
+func (a *agent) once(ctx context.Context) error {
+	if now := time.Now(); now.After(renewAt(a.made, a.expires)) {
+		if err := a.renew(ctx); err != nil {
+			return fmt.Errorf("renew the certificate: %w", err)
+		}
+	}
+	if now := time.Now(); a.facts == nil || now.Sub(a.looked) > factsEvery || uptime() < settling {
+		fresh := facts(a.root, a.id.Digest)
+		if a.looked = now; a.facts == nil || !sameFacts(a.facts, fresh) {
+			return a.tell(ctx, fresh, fresh.BootID)
+		}
+	}
+	return a.tell(ctx, nil, a.facts.BootID)
+}
+
+// tell sends one report; "up" is the first of each boot, also when the agent itself starts again.
+func (a *agent) tell(ctx context.Context, f *model.Facts, bootID string) error {
+	path, first := "/v1/node/heartbeat", false
+	if told, err := os.ReadFile(a.reported); err != nil || string(told) != bootID {
+		path, first = "/v1/node/up", true
+	}
+	var beat api.Heartbeat
+	if err := a.client.post(ctx, path, api.Up{BootID: bootID, Facts: f}, &beat); err != nil {
+		return err
+	}
+	if first {
+		fmt.Fprintf(a.log, "told %s that %s is up with %s\n", a.id.Server, a.id.Node, a.id.Image)
+		if err := os.WriteFile(a.reported, []byte(bootID), 0o600); err != nil {
+			return err
+		}
+	}
+	if f != nil {
+		a.facts = f
+	}
+	if beat.Facts {
+		a.facts = nil
+	}
+	if beat.IntervalMS > 0 {
+		a.beat = min(max(time.Duration(beat.IntervalMS)*time.Millisecond, minBeat), maxBeat)
+	}
+	return nil
+}
+
+// renewAt is when two thirds of a certificate's life are over.
+func renewAt(from, to time.Time) time.Time { return from.Add(to.Sub(from) * 2 / 3) }
+
+// renew gets a new certificate for the same key.
+func (a *agent) renew(ctx context.Context) error {
+	csr, err := csrOf(a.id.Key, a.id.Node)
+	if err != nil {
+		return err
+	}
+	var got api.Enrolled
+	if err := a.client.post(ctx, "/v1/node/renew", api.Renew{CSR: csr}, &got); err != nil {
+		return err
+	}
+	next := *a.id
+	next.Certificate = got.Certificate
+	if got.CA != "" {
+		next.CA = got.CA
+	}
+	cert, expires, err := next.tls()
+	if err != nil {
+		return err
+	}
+	if !expires.After(a.expires) {
+		return errors.New("the service gave a certificate that does not last longer")
+	}
+	if err := next.save(a.path); err != nil {
+		return err
+	}
+	*a.id = next
+	a.use(cert, expires)
+	fmt.Fprintf(a.log, "certificate renewed until %s\n", expires.UTC().Format(time.RFC3339))
+	return nil
+}

@@ -1,0 +1,308 @@
+package api
+
+import (
+	"time"
+
+	"muster/internal/model"
+)
+
+// Assignment is one "attr=value", "attr+=value", "attr-=value" or "attr=" (no value: unset) of a request.
+// Op is "=", "+=" or "-=".
+type Assignment struct {
+	Attr   string       `json:"attr"`
+	Op     string       `json:"op"`
+	Value  string       `json:"value,omitempty"`
+	Secret *SecretValue `json:"secret,omitempty"` // instead of Value for attributes of a secret kind
+}
+
+// SecretValue carries a secret from the client to the service, where it is sealed; it is the only document that
+// renders one, and no answer of the service holds it.
+type SecretValue struct {
+	Plain string `json:"plain"`
+}
+
+// String masks the value.
+func (SecretValue) String() string { return "********" }
+
+// AddNodes is POST /v1/nodes/add. The range is expanded without looking at what exists; names that exist are refused
+// all together. Expressions such as "10.77.1.{n0}" are kept as written. Answers [Changed].
+type AddNodes struct {
+	Range
+	Groups []string     `json:"groups,omitempty"`
+	Set    []Assignment `json:"set,omitempty"`
+}
+
+// RemoveNodes is POST /v1/nodes/remove. Answers [Changed].
+type RemoveNodes struct{ Range }
+
+// SetAttrs is POST /v1/set. Answers [Changed].
+type SetAttrs struct {
+	Range
+	Set []Assignment `json:"set"`
+	// Groups says that Range names groups (one name, or several with commas) and not nodes.
+	Groups bool `json:"groups,omitempty"`
+}
+
+// Changed says what one commit did. Nodes are folded; Changes has at most 1,000 lines "r1n1: attr: old -> new".
+type Changed struct {
+	Nodes    string   `json:"nodes"`
+	Count    int      `json:"count"`
+	Changes  []string `json:"changes,omitempty"`
+	Revision int64    `json:"revision"`
+	DryRun   bool     `json:"dry_run,omitempty"`
+}
+
+// GetAttrs is POST /v1/get. Attrs are names or globs; none means all that are set. Streams [NodeAttrs].
+type GetAttrs struct {
+	Range
+	Attrs []string `json:"attrs,omitempty"`
+	Blame bool     `json:"blame,omitempty"`
+}
+
+// NodeAttrs holds effective values, sorted by name; secrets are masked.
+type NodeAttrs struct {
+	Result
+	Attrs []AttrValue `json:"attrs"`
+}
+
+// AttrValue is one effective value; From and Written are filled for blame: "node", "group compute", "default", and the
+// expression as it was written.
+type AttrValue struct {
+	Attr    string `json:"attr"`
+	Value   string `json:"value"`
+	From    string `json:"from,omitempty"`
+	Written string `json:"written,omitempty"`
+}
+
+// ListNodes is POST /v1/list. Answers [Names]. An empty range is all nodes.
+type ListNodes struct{ Range }
+
+// Names is a set of names in natural order and folded.
+type Names struct {
+	Names  []string `json:"names"`
+	Folded string   `json:"folded"`
+}
+
+// Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names].
+type Expand struct{ Range }
+
+// Fold is POST /v1/fold. Answers [Names].
+type Fold struct {
+	Names []string `json:"names"`
+}
+
+// GroupAction is POST /v1/groups/add and /v1/groups/remove. Members is an optional noderange: static members get the
+// group appended to their list. Dynamic is the noderange of a dynamic group. Answers [Changed].
+type GroupAction struct {
+	Name    string       `json:"name"`
+	Members string       `json:"members,omitempty"`
+	Dynamic string       `json:"dynamic,omitempty"`
+	Set     []Assignment `json:"set,omitempty"`
+	DryRun  bool         `json:"dry_run,omitempty"`
+}
+
+// GroupInfo is one line of GET /v1/groups (a JSON array).
+type GroupInfo struct {
+	Name    string            `json:"name"`
+	Range   string            `json:"range,omitempty"`
+	Members string            `json:"members"` // folded
+	Count   int               `json:"count"`
+	Attrs   map[string]string `json:"attrs,omitempty"` // as written, secrets masked
+}
+
+// AttrDoc is one line of GET /v1/attributes?glob= (a JSON array): the schema of an attribute.
+type AttrDoc struct {
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Unit    string   `json:"unit,omitempty"`
+	Default string   `json:"default,omitempty"`
+	Choices []string `json:"choices,omitempty"`
+	Help    string   `json:"help"`
+}
+
+// StatusQuery is POST /v1/status. Streams [NodeStatus].
+type StatusQuery struct{ Range }
+
+// NodeStatus is the truth about a node in one line. Status is one of: "defined" (nothing deployed), "off", "armed",
+// "booting", "enrolled", "fetching", "starting", "up", "held", "silent" (was up, its heartbeat stopped).
+type NodeStatus struct {
+	Result
+	Status  string       `json:"status"`
+	Reason  string       `json:"reason,omitempty"`
+	Since   time.Time    `json:"since,omitzero"`
+	Power   string       `json:"power,omitempty"` // as last seen
+	PowerAt time.Time    `json:"power_at,omitzero"`
+	Image   string       `json:"image,omitempty"`
+	Seen    time.Time    `json:"seen,omitzero"`
+	Console string       `json:"console,omitempty"` // "recording", or why not
+	Facts   *model.Facts `json:"facts,omitempty"`
+}
+
+// Power is POST /v1/power. Action is status, on, off, softoff, cycle, reset or diag. Streams [PowerResult].
+type Power struct {
+	Range
+	Action string `json:"action"`
+	// Wait answers only when the BMC reports the state asked for.
+	Wait bool `json:"wait,omitempty"`
+}
+
+// PowerResult is the state as the BMC reported it, and for actions what was done: "on", "off"; "on (was off)".
+type PowerResult struct {
+	Result
+	State string `json:"state"`
+	Was   string `json:"was,omitempty"`
+}
+
+// BootDev is POST /v1/bootdev. Device is "" (ask), network, disk, cd, setup or default; Firmware "", "uefi" or "bios".
+// Streams [BootDevResult].
+type BootDev struct {
+	Range
+	Device   string `json:"device,omitempty"`
+	Persist  bool   `json:"persist,omitempty"`
+	Firmware string `json:"firmware,omitempty"`
+}
+
+// BootDevResult is the override as the BMC reports it.
+type BootDevResult struct {
+	Result
+	Device   string `json:"device"`
+	Persist  bool   `json:"persist,omitempty"`
+	Firmware string `json:"firmware,omitempty"`
+}
+
+// Deploy is POST /v1/deploy: arms nodes with an image for a number of network boots (0: default 3); None takes the
+// intent away. Power cycles the nodes into the network when Reboot is set. Streams [DeployResult].
+type Deploy struct {
+	Range
+	Image  string `json:"image,omitempty"`
+	None   bool   `json:"none,omitempty"`
+	Boots  int    `json:"boots,omitempty"`
+	Reboot bool   `json:"reboot,omitempty"`
+}
+
+// DeployResult says where the deployment stands.
+type DeployResult struct {
+	Result
+	Image string `json:"image,omitempty"`
+	Phase string `json:"phase,omitempty"`
+}
+
+// EventsQuery is GET /v1/events?range=&since=&follow=&limit=&after=; streams model.Event lines and, without follow, a
+// trailer. Since is a duration back ("10m") or an RFC 3339 time; after is a sequence number to go on from.
+
+// Why is GET /v1/why/{name}: name is a node or a MAC address of an unknown machine.
+type Why struct {
+	Node    string        `json:"node"`
+	Status  NodeStatus    `json:"status"`
+	Steps   []model.Event `json:"steps"`             // of the newest attempt, from its power on
+	Stopped string        `json:"stopped,omitempty"` // the step it stopped at, when it is not up
+	Look    []string      `json:"look,omitempty"`    // what to look at
+	// OursUS is the time of our own answers in sum, TookMS the time from power on to up.
+	OursUS  int64    `json:"ours_us"`
+	TookMS  int64    `json:"took_ms,omitempty"`
+	Console []string `json:"console,omitempty"` // last lines of the console, when it is not up
+}
+
+// BuildImage is POST /v1/images/build. Streams [BuildStep] and a trailer.
+type BuildImage struct {
+	Source  string   `json:"source"` // "debian12"
+	Name    string   `json:"name"`
+	Mirror  string   `json:"mirror,omitempty"`    // instead of the host's own apt sources
+	Package []string `json:"packages,omitempty"`  // besides those of the source
+	RootKey []string `json:"root_keys,omitempty"` // authorized_keys lines besides the service's own
+	Fresh   bool     `json:"fresh,omitempty"`     // do not use the cache
+}
+
+// BuildStep is one line of progress. Done closes the step; MS is its time in milliseconds.
+type BuildStep struct {
+	Step   string `json:"step"`
+	Text   string `json:"text,omitempty"`
+	Done   bool   `json:"done,omitempty"`
+	Cached bool   `json:"cached,omitempty"`
+	MS     int64  `json:"ms,omitempty"`
+	// Image is set on the last line.
+	Image *model.Image `json:"image,omitempty"`
+	Error *Error       `json:"error,omitempty"`
+}
+
+// ImageInfo is GET /v1/images (array) and GET /v1/images/{name}.
+type ImageInfo struct {
+	model.Image
+	Nodes    string   `json:"nodes,omitempty"` // folded: where it is deployed
+	Dir      string   `json:"dir"`
+	Packages int      `json:"packages"`
+	Problems []string `json:"problems,omitempty"` // of a check of the files against their digests
+}
+
+// Run is POST /v1/run: Command is run by the node's shell exactly as given. Streams [RunResult] as nodes finish.
+type Run struct {
+	Range
+	Command string `json:"command"`
+	Stdin   []byte `json:"stdin,omitempty"`
+}
+
+// RunResult is what a command printed, and its exit status (-1 when it did not run).
+type RunResult struct {
+	Result
+	Stdout []byte `json:"stdout,omitempty"`
+	Stderr []byte `json:"stderr,omitempty"`
+	Exit   int    `json:"exit"`
+	MS     int64  `json:"ms"`
+}
+
+// Copy is POST /v1/copy?range=…&dest=…[&timeout_ms=&fanout=]; the body is a tar stream made by the client; it is
+// unpacked under dest on every node. Streams [CopyResult].
+type CopyResult struct {
+	Result
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+// ConsoleLog is GET /v1/console/{node}/log?since=&tail=: plain bytes as recorded. Since is as in [EventsQuery]; tail is a
+// number of lines. With replay=true it streams [ConsoleChunk] lines, without a trailer.
+// ConsoleAttach is a web socket at GET /v1/console/{node}/attach?write=true|false&cols=&rows=: binary messages carry bytes
+// both ways, text messages carry [ConsoleControl].
+type ConsoleControl struct {
+	Type string `json:"type"`           // to the service: "break", "take"; to the client: "state", "writer"
+	Text string `json:"text,omitempty"` // "connected", "reconnecting: …", name of the writer
+}
+
+// ConsoleInfo is one line of GET /v1/consoles (array).
+type ConsoleInfo struct {
+	Node     string    `json:"node"`
+	State    string    `json:"state"` // "recording" or why not
+	Since    time.Time `json:"since"`
+	Bytes    int64     `json:"bytes"`
+	Watchers int       `json:"watchers"`
+}
+
+// Unknown machines: GET /v1/discovered (array): what asked and was not answered.
+type Discovered struct {
+	MAC    string    `json:"mac"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	Count  int       `json:"count"`
+	Vendor string    `json:"vendor,omitempty"` // DHCP vendor class
+	UUID   string    `json:"uuid,omitempty"`
+	Reason string    `json:"reason"` // why it was not answered
+}
+
+// Version is GET /v1/version.
+type Version struct {
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Revision int64     `json:"revision"`
+	Who      string    `json:"who"`
+	Pin      string    `json:"pin"`  // of the service's key
+	API      []string  `json:"api"`  // addresses of the API
+	Boot     []string  `json:"boot"` // interfaces of the boot services
+	Data     string    `json:"data"`
+}
+
+// ConsoleChunk is one line of GET /v1/console/{node}/log?replay=true: output that came together. Mark says that the line is the
+// service's own and not the machine's.
+type ConsoleChunk struct {
+	Time time.Time `json:"time"`
+	Data []byte    `json:"data"`
+	Mark bool      `json:"mark,omitempty"`
+}

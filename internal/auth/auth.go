@@ -1,0 +1,140 @@
+// Package auth says who makes a request and what they may do.
+//
+// On the unix socket the kernel says who it is (SO_PEERCRED): root, the service's own user and the members of the group
+// "muster" are administrators. On TLS the certificate says it: the unit of its subject tells administrators from nodes,
+// its common name which one. Whoever shows neither is nobody, and nobody may only enrol.
+package auth
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"muster/internal/model"
+)
+
+// Kind is what sort of party makes a request.
+type Kind string
+
+// The kinds.
+const (
+	Nobody        Kind = "nobody"
+	Node          Kind = "node"
+	Administrator Kind = "administrator"
+	Other         Kind = "user" // a local user who is known to the kernel and is no administrator
+)
+
+// Who is the party that makes a request.
+type Who struct {
+	Kind Kind
+	Name string // "root (uid 0)", "admin", "node r1n1"
+	Node model.NodeName
+	Key  string // fingerprint of the certificate's key; empty on the unix socket
+}
+
+// Group is the system group whose members are administrators on the unix socket.
+const Group = "muster"
+
+type peerKey struct{}
+
+// ConnContext keeps the peer's credentials of a unix socket connection; it is http.Server's hook of that name.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	if err := raw.Control(func(fd uintptr) { cred, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || cred == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, local(cred.Uid, cred.Gid))
+}
+
+func local(uid, gid uint32) Who {
+	w := Who{Kind: Other, Name: fmt.Sprintf("uid %d", uid)}
+	u, err := user.LookupId(strconv.Itoa(int(uid)))
+	if err == nil {
+		w.Name = fmt.Sprintf("%s (uid %d)", u.Username, uid)
+	}
+	if uid == 0 || int(uid) == os.Getuid() {
+		w.Kind = Administrator
+		return w
+	}
+	g, err := user.LookupGroup(Group)
+	if err != nil {
+		return w
+	}
+	groups := []string{strconv.Itoa(int(gid))}
+	if u != nil {
+		if more, err := u.GroupIds(); err == nil {
+			groups = append(groups, more...)
+		}
+	}
+	if slices.Contains(groups, g.Gid) {
+		w.Kind = Administrator
+	}
+	return w
+}
+
+// Certificates names the subject units that tell the kinds of certificates apart, and how a key's fingerprint is made.
+type Certificates struct {
+	NodeUnit, AdminUnit string
+	Fingerprint         func(publicKey any) string
+}
+
+// From says who makes the request. The TLS layer has verified the certificate against the site's CA.
+func (c Certificates) From(r *http.Request) Who {
+	if w, ok := r.Context().Value(peerKey{}).(Who); ok {
+		return w
+	}
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return Who{Kind: Nobody, Name: "nobody"}
+	}
+	leaf := r.TLS.VerifiedChains[0][0]
+	w := Who{Kind: Nobody, Name: "nobody", Key: c.Fingerprint(leaf.PublicKey)}
+	switch {
+	case slices.Contains(leaf.Subject.OrganizationalUnit, c.AdminUnit):
+		w.Kind, w.Name = Administrator, leaf.Subject.CommonName
+	case slices.Contains(leaf.Subject.OrganizationalUnit, c.NodeUnit):
+		w.Kind, w.Name, w.Node = Node, "node "+leaf.Subject.CommonName, model.NodeName(leaf.Subject.CommonName)
+	}
+	return w
+}
+
+// DeniedError says who may not do what.
+type DeniedError struct {
+	Who  Who
+	Verb string
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("%s may not use %s", e.Who.Name, e.Verb)
+}
+
+// Do says what would help.
+func (e *DeniedError) Do() string {
+	if e.Who.Kind == Other {
+		return "Run it as root, or become a member of the group " + Group
+	}
+	return "Show an administrator's certificate: --identity FILE"
+}
+
+// Allow says whether a party may use a verb of the administration on these nodes. Today administrators may use all and
+// others none; the nodes are asked for so that roles can limit them.
+func Allow(w Who, verb string, _ []model.NodeName) error {
+	if w.Kind == Administrator {
+		return nil
+	}
+	return &DeniedError{w, verb}
+}

@@ -1,0 +1,203 @@
+// Package boot decides what a machine gets at every stage of its way from "power on" to "up".
+//
+//	firmware   DHCP discover ──▶ offer: address, and the loader that suits the firmware
+//	           TFTP or HTTP  ──▶ loader: iPXE                                    [StageLoader]
+//	iPXE       DHCP again    ──▶ offer: address, and the address of the script   [StageDHCP]
+//	           router solicitation ──▶ "no router here", so that it goes on      [StageSolicit]
+//	           GET script    ──▶ kernel, initramfs, arguments, one-time token    [StageScript]
+//	           GET file      ──▶ kernel and initramfs, by digest                 [StageFile]
+//	init       enrol         ──▶ certificate, for the token, once                [StageEnrol]
+//	           progress      ──▶ fetching, starting, or failed and why           [StageProgress]
+//	agent      up            ──▶ the count of network boots starts afresh        [StageUp]
+//
+// [Decide] is asked at each arrow, also where the answer is silence, and always says why. It takes values and returns
+// values: no socket, no file, no clock. The sockets are in dhcpd, tftpd and ra; the store and the HTTP handlers are the
+// server's. What is to be recorded comes back as operations and events; nothing is recorded here.
+//
+// A deployment is counted: every script that is handed out uses one of its network boots, and when all are used without
+// the node having been up, the node is held with the reason on its own console, not looped.
+//
+// The one-time token is in [Decision.Script] and nowhere else: not in an event, a reason or an error.
+package boot
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"muster/internal/model"
+)
+
+// Stage is where on its way a machine asks.
+type Stage string
+
+// The stages, in the order in which a machine goes through them.
+const (
+	StageDHCP     Stage = "dhcp"
+	StageLoader   Stage = "loader"
+	StageSolicit  Stage = "solicit"
+	StageScript   Stage = "script"
+	StageFile     Stage = "file"
+	StageEnrol    Stage = "enrol"
+	StageProgress Stage = "progress"
+	StageUp       Stage = "up"
+)
+
+// The steps that this room tells on the timeline.
+const (
+	StepOffer    = "dhcp.offer"
+	StepAck      = "dhcp.ack"
+	StepNak      = "dhcp.nak"
+	StepSilent   = "dhcp.silent"
+	StepDecline  = "dhcp.decline"
+	StepRelease  = "dhcp.release"
+	StepLoader   = "boot.loader"
+	StepScript   = "boot.script"
+	StepFile     = "boot.file"
+	StepHeld     = "boot.held"
+	StepRefused  = "boot.refused"
+	StepEnrolled = "node.enrolled"
+	StepDenied   = "node.denied" // an enrolment that was refused
+	StepFetching = "node.fetching"
+	StepStarting = "node.starting"
+	StepFailed   = "node.failed"
+	StepUp       = "node.up"
+)
+
+// TokenLife is how long the token of a boot script can be used: long enough for a slow machine to load kernel and
+// initramfs beside a thousand others.
+const TokenLife = 15 * time.Minute
+
+// Server is the place that answers, as the machines reach it.
+type Server struct {
+	Interface string       // the interface that the machine is on
+	Address   netip.Addr   // IPv4 address of that interface: DHCP server, TFTP server and web server
+	Network   netip.Prefix // of that address; the prefix of nodes on it that have none of their own
+	HTTPPort  int          // of scripts and boot files
+	APIPort   int          // of TLS, where nodes enrol
+	Pin       string       // "sha256:…" of the TLS key
+}
+
+// Request is one question of a machine. Which fields are read depends on Stage.
+type Request struct {
+	Stage  Stage
+	Server Server
+
+	// MAC is the hardware address, in any usual form. DHCP, solicit: of the packet. Script: as the URL says.
+	MAC string
+	// Source is the address that the request came from. Loader, script, file, enrol.
+	Source netip.Addr
+	// Node is who asks, where a certificate has proved it. Progress, up.
+	Node model.NodeName
+
+	// DHCP.
+	Type     MessageType
+	PXE      bool       // the client says that it boots from the network (option 93, or 60 "PXEClient", "HTTPClient")
+	Arch     uint16     // option 93 (RFC 4578 §2.1), where PXE is set
+	HTTP     bool       // option 60 begins with "HTTPClient": UEFI HTTP boot
+	IPXE     bool       // iPXE that can do HTTP asks (option 77 or 175)
+	UUID     string     // option 97, "" when not given
+	Asked    netip.Addr // the address that the client wants or has: option 50, else ciaddr
+	ServerID netip.Addr // option 54: the server that the client chose
+	Relay    netip.Addr // giaddr
+
+	// Path is the name of the loader, or of the boot file "<64 hex digits of SHA-256>/<name>".
+	Path string
+
+	// TokenHash is, at the script stage, of the fresh Token; at the enrol stage, of the token that the node sent.
+	TokenHash string
+	Token     model.Secret // script: the fresh token
+	Key       string       // enrol: fingerprint of the node's public key
+
+	// Progress: "fetching", "starting" or "failed", with text for people and what to look at.
+	Step, Text, Do string
+	// BootID is the kernel's random boot id. Up.
+	BootID string
+}
+
+// Decision is the answer to a [Request]. It holds the reason whatever the answer is.
+type Decision struct {
+	// Silent says that nothing is to be sent: DHCP, solicit.
+	Silent bool
+	// Status is the HTTP status at the stages that are asked over HTTP; elsewhere 200 says yes.
+	Status int
+	// Reason says why, for people. It is what a refused client is told.
+	Reason string
+	// Node is whom it is about, "" for an unknown machine.
+	Node model.NodeName
+
+	Lease  *Lease       // DHCP
+	Loader string       // loader: the name of the file to send
+	File   model.File   // file: what to send
+	Script model.Secret // script: the iPXE script, which holds the token
+
+	Ops    []model.Op
+	Events []model.Event
+}
+
+// Decide answers one request of a machine from the snapshot. It is pure: the same arguments give the same answer. The caller
+// sends the answer, and commits Ops and Events together where there are Ops, deciding again on a conflict.
+func Decide(s *model.Snapshot, r Request, now time.Time) Decision {
+	if mac, ok := canonicalMAC(r.MAC); ok {
+		r.MAC = mac
+	} else if r.Stage == StageDHCP || r.Stage == StageSolicit || r.Stage == StageScript {
+		return Decision{Silent: true, Status: http.StatusBadRequest, Reason: fmt.Sprintf("%.40q is not an Ethernet address", r.MAC)}
+	}
+	r.Source = r.Source.Unmap().WithZone("")
+	var d Decision
+	switch r.Stage {
+	case StageDHCP:
+		d = decideDHCP(s, r)
+	case StageSolicit:
+		d = decideSolicit(s, r)
+	case StageLoader:
+		d = decideLoader(s, r)
+	case StageScript:
+		d = decideScript(s, r, now)
+	case StageFile:
+		d = decideFile(s, r)
+	case StageEnrol:
+		d = decideEnrol(s, r, now)
+	case StageProgress:
+		d = decideProgress(s, r, now)
+	case StageUp:
+		d = decideUp(s, r, now)
+	default:
+		d = Decision{Silent: true, Status: http.StatusBadRequest, Reason: fmt.Sprintf("there is no stage %q", r.Stage)}
+	}
+	for i := range d.Events {
+		d.Events[i].Time = now
+		d.Events[i].Node = d.Node
+	}
+	return d
+}
+
+// tell adds the one event that goes with the decision.
+func (d Decision) tell(step, what string) Decision {
+	d.Events = append(d.Events, model.Event{Step: step, What: what, Reason: d.Reason})
+	return d
+}
+
+// warn adds an event that a person should look at.
+func (d Decision) warn(step, what string) Decision {
+	d = d.tell(step, what)
+	d.Events[len(d.Events)-1].Bad = true
+	return d
+}
+
+// put records the deployment as it is after the decision.
+func (d Decision) put(dep model.Deployment) Decision {
+	d.Ops = append(d.Ops, model.Op{Kind: model.KindDeployment, Name: string(dep.Node), Doc: &dep})
+	return d
+}
+
+// decideSolicit answers a router solicitation of a node that is known (RFC 4861 §6.2.6). iPXE of 2019 waits some twelve seconds
+// for any advertisement before it goes on over IPv4. It leaves no event: DHCP tells of the machine.
+func decideSolicit(s *model.Snapshot, r Request) Decision {
+	n := s.NodeByMAC(r.MAC)
+	if n == nil {
+		return Decision{Silent: true, Status: http.StatusNotFound, Reason: "no node has net.*.mac=" + r.MAC}
+	}
+	return Decision{Status: http.StatusOK, Node: n.Name, Reason: "known node; the answer says that there is no IPv6 router, so that iPXE goes on at once"}
+}

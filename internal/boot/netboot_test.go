@@ -1,0 +1,390 @@
+package boot_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"muster/internal/boot"
+	"muster/internal/boot/dhcpd"
+	"muster/internal/boot/ra"
+	"muster/internal/boot/tftpd"
+	"muster/internal/model"
+)
+
+var withoutRA = flag.Bool("without-ra", false, "answer no router solicitations, to see how long iPXE waits")
+
+// The network of the tests: one bridge in a namespace that lives as long as the test's process.
+var server = boot.Server{
+	Interface: "br0", Address: netip.MustParseAddr("10.77.0.1"), Network: netip.MustParsePrefix("10.77.0.0/16"),
+	HTTPPort: 8080, APIPort: 8443, Pin: "sha256:" + strings.Repeat("ab", 32),
+}
+
+// world holds the snapshot that the services decide on, and what they told.
+type world struct {
+	mu     sync.Mutex
+	snap   *model.Snapshot
+	events []model.Event
+	log    func(string, ...any)
+	told   chan struct{} // closed and renewed with each event
+}
+
+func newWorld(log func(string, ...any), nodes int) *world {
+	snap := model.Empty()
+	c := &model.Change{Revision: 1}
+	file := func(name string, i int) model.File {
+		return model.File{Name: name, Digest: fmt.Sprintf("sha256:%064x", i), Size: 4096}
+	}
+	c.Ops = append(c.Ops, model.Op{Kind: model.KindImage, Name: "compute", Doc: &model.Image{
+		Name: "compute", Kernel: "6.1.0-test", Kernelf: file("vmlinuz", 1), Initrd: file("initrd.img", 2),
+	}})
+	for i := 1; i <= nodes; i++ {
+		name := fmt.Sprintf("n%d", i)
+		c.Ops = append(c.Ops, model.Op{Kind: model.KindNode, Name: name, Doc: &model.Node{Name: model.NodeName(name), Attrs: map[model.AttrName]string{
+			"net.boot.mac": mac(i), "net.boot.address": fmt.Sprintf("10.77.%d.%d", 1+i/250, 1+i%250),
+		}}}, model.Op{Kind: model.KindDeployment, Name: name, Doc: &model.Deployment{
+			Node: model.NodeName(name), Image: "compute", Boots: 3, Left: 3, Phase: model.Armed,
+		}})
+	}
+	snap, err := model.Apply(snap, c)
+	if err != nil {
+		panic(err)
+	}
+	return &world{snap: snap, log: log, told: make(chan struct{})}
+}
+
+func mac(i int) string { return fmt.Sprintf("52:54:00:77:%02x:%02x", i>>8, i&0xff) }
+
+func (w *world) decide(r boot.Request) boot.Decision {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := boot.Decide(w.snap, r, time.Now())
+	if len(d.Ops) > 0 {
+		next, err := model.Apply(w.snap, &model.Change{Revision: w.snap.Revision + 1, Ops: d.Ops})
+		if err != nil {
+			panic(err)
+		}
+		w.snap = next
+	}
+	return d
+}
+
+func (w *world) tell(events []model.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range events {
+		w.events = append(w.events, e)
+		if w.log != nil {
+			w.log("%s %s: %s (%s) %d µs", e.Node, e.Step, e.What, e.Reason, e.TookUS)
+		}
+	}
+	close(w.told)
+	w.told = make(chan struct{})
+}
+
+// wait returns once the node has told all the steps, in this order.
+func (w *world) wait(ctx context.Context, node string, steps ...string) error {
+	for {
+		w.mu.Lock()
+		left := steps
+		for _, e := range w.events {
+			if len(left) > 0 && string(e.Node) == node && e.Step == left[0] {
+				left = left[1:]
+			}
+		}
+		told := w.told
+		w.mu.Unlock()
+		if len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not get to %s", node, left[0])
+		}
+	}
+}
+
+// ServeHTTP is the little of the service that the machines need here.
+func (w *world) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
+	begin := time.Now()
+	from := netip.MustParseAddrPort(q.RemoteAddr).Addr()
+	r := boot.Request{Server: server, Source: from}
+	switch rest := strings.TrimPrefix(q.URL.Path, "/boot/"); {
+	case rest == "script":
+		r.Stage, r.MAC = boot.StageScript, q.FormValue("mac")
+		r.Token, r.TokenHash = model.NewSecret("test-token"), "hash"
+	case strings.HasPrefix(rest, "loader/"):
+		r.Stage, r.Path = boot.StageLoader, strings.TrimPrefix(rest, "loader/")
+	default:
+		r.Stage, r.Path = boot.StageFile, strings.TrimPrefix(rest, "file/")
+	}
+	d := w.decide(r)
+	for i := range d.Events {
+		d.Events[i].TookUS = time.Since(begin).Microseconds()
+	}
+	w.tell(d.Events)
+	switch {
+	case d.Status != http.StatusOK:
+		http.Error(rw, d.Reason, d.Status)
+	case d.Loader != "":
+		http.ServeFile(rw, q, filepath.Join(tftpd.Dir, d.Loader))
+	case r.Stage == boot.StageScript:
+		io.WriteString(rw, d.Script.Reveal())
+	default:
+		rw.Write(make([]byte, d.File.Size))
+	}
+}
+
+// serve runs all boot services until the test ends.
+func serve(t *testing.T, w *world, advertise bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	run := func(what string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	files, err := tftpd.Load("")
+	if err != nil {
+		t.Skip("no boot loaders: " + err.Error())
+	}
+	d, err := dhcpd.Open(ctx, dhcpd.Options{Server: server, Decide: w.decide, Tell: w.tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run("dhcpd", d.Serve)
+	f, err := tftpd.Open(ctx, tftpd.Options{Server: server, Files: files, Decide: w.decide, Tell: w.tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run("tftpd", f.Serve)
+	if advertise {
+		a, err := ra.Open(ra.Options{Server: server, Decide: w.decide})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run("ra", a.Serve)
+	}
+	l, err := net.Listen("tcp", "10.77.0.1:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs := &http.Server{Handler: w}
+	go hs.Serve(l)
+	t.Cleanup(func() {
+		begin := time.Now()
+		hs.Close()
+		cancel()
+		wg.Wait()
+		if took := time.Since(begin); took > 1500*time.Millisecond {
+			t.Errorf("the services took %v to stop", took)
+		}
+	})
+}
+
+// needs skips without root or a program.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("real machines are not for -short")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root, for a network namespace")
+	}
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil && !strings.HasPrefix(p, "/") {
+			t.Skip("needs the program " + p)
+		}
+		if _, err := os.Stat(p); err != nil && strings.HasPrefix(p, "/") {
+			t.Skip("needs the file " + p)
+		}
+	}
+}
+
+// insideNamespace runs the test again in a process with a network namespace of its own, which goes away with it, and says whether
+// this is that process.
+func insideNamespace(t *testing.T, setup ...string) bool {
+	t.Helper()
+	const mark = "MUSTER_TEST_NAMESPACE"
+	if os.Getenv(mark) == t.Name() {
+		for _, s := range append([]string{
+			"link set lo up", "link add br0 type bridge stp_state 0 forward_delay 0",
+			"address add 10.77.0.1/16 dev br0", "link set br0 up",
+		}, setup...) {
+			if out, err := exec.Command("ip", strings.Fields(s)...).CombinedOutput(); err != nil {
+				t.Fatalf("ip %s: %v: %s", s, err, out)
+			}
+		}
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprintf("-without-ra=%t", *withoutRA))
+	cmd.Env = append(os.Environ(), mark+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(out, []byte("--- SKIP")) {
+		t.Skip("skipped in its namespace")
+	}
+	return false
+}
+
+// machine is a QEMU machine with an empty memory of its firmware. Its console goes to a file.
+func machine(t *testing.T, i int, firmware string) (console string) {
+	t.Helper()
+	dir := t.TempDir()
+	console = filepath.Join(dir, "console")
+	args := []string{
+		"-name", fmt.Sprintf("n%d", i), "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", "256", "-display", "none", "-monitor", "none",
+		"-serial", "file:" + console, "-boot", "order=n,reboot-timeout=5000",
+		"-netdev", fmt.Sprintf("tap,id=n0,ifname=tap%d,script=no,downscript=no", i),
+		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",
+	}
+	nic := "virtio-net-pci,netdev=n0,mac=" + mac(i)
+	if firmware == "bios" {
+		args = append(args, "-M", "q35,graphics=off", "-device", nic)
+	} else {
+		vars := filepath.Join(dir, "vars.fd")
+		b, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(vars, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Without romfile= the iPXE in QEMU's own option ROM takes the place of the firmware's network boot.
+		args = append(args, "-M", "q35", "-device", nic+",romfile=",
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+			"-drive", "if=pflash,unit=1,format=raw,file="+vars)
+		if firmware == "uefi-http" {
+			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+		}
+	}
+	cmd := exec.Command("qemu-system-x86_64", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return console
+}
+
+func TestNetboot(t *testing.T) {
+	needs(t, "qemu-system-x86_64", "ip", "/usr/share/OVMF/OVMF_CODE_4M.fd", tftpd.Dir)
+	var taps []string
+	for i := 1; i <= 3; i++ {
+		taps = append(taps, fmt.Sprintf("tuntap add dev tap%d mode tap", i), fmt.Sprintf("link set tap%d master br0 up", i))
+	}
+	if !insideNamespace(t, taps...) {
+		return
+	}
+	begin := time.Now()
+	w := newWorld(func(f string, a ...any) { t.Logf("%5.1f s  "+f, append([]any{time.Since(begin).Seconds()}, a...)...) }, 3)
+	serve(t, w, !*withoutRA)
+	ctx, cancel := context.WithTimeout(context.Background(), 150*time.Second)
+	defer cancel()
+	for i, m := range []struct {
+		firmware string
+		steps    []string
+	}{
+		{"bios", []string{boot.StepOffer, boot.StepAck, boot.StepScript, boot.StepFile}},
+		{"uefi", []string{boot.StepOffer, boot.StepAck, boot.StepLoader, boot.StepOffer, boot.StepAck, boot.StepScript, boot.StepFile}},
+		{"uefi-http", []string{boot.StepOffer, boot.StepAck, boot.StepLoader, boot.StepOffer, boot.StepAck, boot.StepScript, boot.StepFile}},
+	} {
+		node := fmt.Sprintf("n%d", i+1)
+		console := machine(t, i+1, m.firmware)
+		defer func() {
+			if t.Failed() {
+				b, _ := os.ReadFile(console)
+				t.Logf("console of %s:\n%q", node, b[max(0, len(b)-3000):])
+			}
+		}()
+		if err := w.wait(ctx, node, m.steps...); err != nil {
+			t.Errorf("%s: %v", m.firmware, err)
+			continue
+		}
+		t.Logf("%s: kernel asked for %.1f s after the first machine was switched on", m.firmware, time.Since(begin).Seconds())
+	}
+}
+
+func TestEveryExchangeOfPerfdhcpIsAnswered(t *testing.T) {
+	needs(t, "perfdhcp", "ip")
+	if !insideNamespace(t, "link add ve0 type veth peer name ve1", "link set ve0 master br0 up") {
+		return
+	}
+	const machines, rate = 1000, 1000
+	w := newWorld(nil, machines)
+	serve(t, w, false)
+	var macs strings.Builder
+	for i := 1; i <= machines; i++ {
+		fmt.Fprintln(&macs, mac(i))
+	}
+	list := filepath.Join(t.TempDir(), "macs")
+	if err := os.WriteFile(list, []byte(macs.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// perfdhcp speaks as a relay at 10.77.0.2, from a namespace of its own; it begins when its end of the cable is there.
+	cmd := exec.Command("sh", "-ec", fmt.Sprintf(`read go; ip link set lo up; ip link set ve1 up; ip address add 10.77.0.2/16 dev ve1
+		exec perfdhcp -4 -l ve1 -r %d -R %d -n %d -M %s -W 2000000 -s 1`, rate, machines, 2*machines, list))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := exec.Command("ip", "link", "set", "ve1", "netns", fmt.Sprint(cmd.Process.Pid)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	before := cpu()
+	io.WriteString(in, "go\n")
+	err = cmd.Wait()
+	t.Logf("our processor time: %v for %d exchanges of four messages", cpu()-before, 2*machines)
+	t.Logf("%s", out.Bytes())
+	if err != nil {
+		t.Error(err)
+	}
+	told := map[string]int{}
+	for _, e := range w.events {
+		told[e.Step]++
+		if e.Step == boot.StepSilent {
+			t.Errorf("%s: %s", e.What, e.Reason)
+		}
+	}
+	t.Logf("told: %v", told)
+	if m := regexp.MustCompile(`drops: (\d+)`).FindAllStringSubmatch(out.String(), -1); len(m) != 2 || m[0][1] != "0" || m[1][1] != "0" {
+		t.Errorf("perfdhcp saw drops: %v", m)
+	}
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

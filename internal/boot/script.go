@@ -1,0 +1,105 @@
+package boot
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"muster/internal/model"
+)
+
+// decideScript hands out the script for iPXE, which uses one of the deployment's network boots.
+func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
+	n := s.NodeByMAC(r.MAC)
+	if n == nil {
+		d := Decision{Status: http.StatusNotFound, Reason: "no node has net.*.mac=" + r.MAC}.
+			tell(StepRefused, fmt.Sprintf("a boot script was refused to %s", r.Source))
+		d.Events[0].MAC = r.MAC
+		return d
+	}
+	d := Decision{Node: n.Name, Status: http.StatusForbidden}
+	port, err := findNIC(s, n, r.MAC, r.Server.Network)
+	if err != nil {
+		d.Reason = err.Error()
+		return d.warn(StepRefused, "the boot script was refused")
+	}
+	if r.Source != port.address {
+		d.Reason = fmt.Sprintf("%s asked, and the node with %s is at %s", r.Source, r.MAC, port.address)
+		return d.warn(StepRefused, "the boot script was refused")
+	}
+	dep := s.Deployment(n.Name)
+	if dep == nil {
+		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
+		return d.tell(StepRefused, "the boot script was refused")
+	}
+	if dep.Phase == model.Held || dep.Left <= 0 {
+		return hold(d, *dep, now)
+	}
+	img := s.Image(dep.Image)
+	if img == nil {
+		d.Reason = fmt.Sprintf("there is no image %s any more; muster deploy %s IMAGE", dep.Image, n.Name)
+		return stop(d)
+	}
+	args, err := kernelArgs(s, n, port, r)
+	if err != nil {
+		d.Reason = err.Error()
+		return stop(d)
+	}
+	next := *dep
+	next.Left--
+	next.Phase, next.Since, next.Reason = model.Booting, now, ""
+	next.TokenHash, next.TokenExpires, next.TokenKey = r.TokenHash, now.Add(TokenLife), ""
+	count := fmt.Sprintf("network boot %d of %d", dep.Boots-next.Left, dep.Boots)
+	if d.Script, err = bootScript(r.Server, n.Name, img, count, args, r.Token); err != nil {
+		d.Reason = err.Error()
+		return stop(d)
+	}
+	d.Status, d.Reason = http.StatusOK, fmt.Sprintf("image %s is deployed and was not up yet after it", dep.Image)
+	if dep.Phase == model.Up {
+		d.Reason = fmt.Sprintf("image %s is deployed; the node was up and boots again", dep.Image)
+	}
+	return d.put(next).tell(StepScript, fmt.Sprintf("boot script for image %s handed out (%s)", dep.Image, count))
+}
+
+// hold stops a machine whose network boots are used up, and says so on its console. The deployment is held from the first
+// time on.
+func hold(d Decision, dep model.Deployment, now time.Time) Decision {
+	if dep.Phase != model.Held {
+		dep.Reason = usedUp(dep)
+		dep.Phase, dep.Since = model.Held, now
+		d = d.put(dep)
+	}
+	d.Reason = dep.Reason
+	return stop(d)
+}
+
+// stop hands out the script that says the reason and stays there.
+func stop(d Decision) Decision {
+	d.Status, d.Script = http.StatusOK, stopScript(d.Node, d.Reason)
+	return d.warn(StepHeld, "the machine was stopped at its boot script")
+}
+
+func usedUp(dep model.Deployment) string {
+	return fmt.Sprintf("%d network boots did not reach up; last step: %s", dep.Boots, Stopped(&dep))
+}
+
+// Stopped says at which step a deployment that goes no further has stopped, and what to look at.
+func Stopped(dep *model.Deployment) string {
+	if dep.Reason != "" {
+		return dep.Reason
+	}
+	look := fmt.Sprintf("; look at: muster console %s --log", dep.Node)
+	switch dep.Phase {
+	case model.Armed:
+		return "armed, the machine has not asked for its boot script; look at: muster power " + string(dep.Node) + " status, muster why " + string(dep.Node)
+	case model.Booting:
+		return "booting, the script was handed out and the init has not enrolled (kernel or init stopped)" + look
+	case model.Enrolled:
+		return "enrolled, the init has not begun to fetch the root image" + look
+	case model.Fetching:
+		return "fetching, the root image did not arrive whole" + look
+	case model.Starting:
+		return "starting, the init switched to the root and the agent has not reported" + look
+	}
+	return string(dep.Phase)
+}

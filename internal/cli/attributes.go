@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"muster/internal/api"
+)
+
+func attributes(s *session) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "attributes [GLOB]",
+		GroupID: JobDescribe,
+		Short:   "Explain the attributes that nodes and groups can have",
+		Example: "  muster attributes\n  muster attributes 'bmc.*' -v",
+		Args:    args(0, 1),
+	}
+	c.RunE = func(c *cobra.Command, a []string) error {
+		glob := ""
+		if len(a) == 1 {
+			glob = a[0]
+		}
+		var all []api.AttrDoc
+		if err := s.do(c.Context(), "GET", "/v1/attributes?"+url.Values{"glob": {glob}}.Encode(), nil, &all); err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			return &api.Error{Code: api.Unknown, What: "attributes " + glob, Why: "no attribute has such a name", Do: "See: muster attributes"}
+		}
+		documents(s, all, func() {
+			if s.flags.verbose {
+				for _, d := range all {
+					fmt.Fprintf(s.out, "%s\n    %s\n    %s\n", d.Name, attrType(d), d.Help)
+				}
+				return
+			}
+			rows := [][]string{{"ATTRIBUTE", "TYPE", "MEANING"}}
+			for _, d := range all {
+				rows = append(rows, []string{d.Name, attrType(d), d.Help})
+			}
+			s.table(rows)
+		})
+		return nil
+	}
+	return c
+}
+
+// attrType is type, choices, unit and default in a few words.
+func attrType(d api.AttrDoc) string {
+	t := d.Type
+	if len(d.Choices) > 0 {
+		t = strings.Join(d.Choices, "|")
+	}
+	if d.Unit != "" {
+		t += " (" + d.Unit + ")"
+	}
+	if d.Default != "" {
+		t += ", default " + d.Default
+	}
+	return t
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,349 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"muster/internal/model"
+)
+
+// console is the line of one node. Its goroutine (run) is the only one that adds bytes.
+type console struct {
+	h    *Hub
+	node string
+	stop context.CancelFunc // set before run starts
+	done chan struct{}      // closed when run has returned
+
+	changed chan struct{} // capacity 1: source has changed
+
+	file sync.Mutex // held while the console's file is written; taken before mu
+	tail *tail
+
+	mu     sync.Mutex
+	source Source
+	key    string
+	cancel context.CancelFunc // of the connection under way
+	stream Stream             // nil while not connected
+	state  State
+	reason string
+	since  time.Time
+
+	ring      ring
+	flushed   int64 // up to here the bytes are in the file
+	journaled int64 // up to here they are in the journal
+	t0        int64 // Unix milliseconds of the byte at flushed
+	entries   []byte
+	jidx      int // of entries, in the journal
+	cur       entry
+	dirty     bool // on the recorder's list
+	inSegment bool // on the recorder's list of the journal's segment
+	lost      int64
+	failed    string // why it is not recorded
+
+	sessions []*Session
+	writer   *Session
+}
+
+func newConsole(h *Hub, node model.NodeName, key string, src Source) *console {
+	return &console{
+		h: h, node: string(node), key: key, source: src, state: Waiting, since: time.Now(),
+		done: make(chan struct{}), changed: make(chan struct{}, 1),
+	}
+}
+
+func (c *console) set(key string, src Source) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.source = src
+	if key == c.key {
+		return
+	}
+	c.key = key
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+	if c.cancel != nil {
+		c.cancel() // the connection under way
+	}
+}
+
+func (c *console) info() Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := Info{
+		Node: model.NodeName(c.node), State: c.state, Reason: c.reason, Since: c.since, Bytes: c.ring.high, Watchers: len(c.sessions),
+	}
+	if c.state == Connected {
+		i.Reason = c.failed
+	}
+	if c.writer != nil {
+		i.Writer = c.writer.o.Who
+	}
+	return i
+}
+
+var (
+	errClosed  = errors.New("closed by the other side")
+	errChanged = errors.New("its address or password was changed")
+	errTimeout = errors.New("no answer in time")
+)
+
+// run connects, records and reconnects until ctx ends.
+func (c *console) run(ctx context.Context) {
+	defer close(c.done)
+	c.resume(ctx)
+	var lostAt time.Time
+	told, again := "", ""
+	delay := c.h.o.Backoff
+	for ctx.Err() == nil {
+		select {
+		case <-c.changed:
+		default:
+		}
+		began := time.Now()
+		held, err := c.connect(ctx, func() {
+			began = time.Now()
+			if lostAt.IsZero() {
+				c.mark(mark, "console connected")
+			} else {
+				c.mark(mark, fmt.Sprintf("console connected %safter %s", again, span(time.Since(lostAt))))
+			}
+			told, again = "", "again "
+		})
+		if ctx.Err() != nil {
+			break
+		}
+		if held || lostAt.IsZero() {
+			lostAt = time.Now()
+		}
+		reason := oneLine(err.Error())
+		if told != reason {
+			what := "console lost: "
+			switch {
+			case told != "":
+				what = "console still lost: "
+			case !held:
+				what = "console not connected: "
+			}
+			c.mark(mark, what+reason)
+			told = reason
+		}
+		c.setState(Reconnecting, reason)
+		if errors.Is(err, errChanged) || held && time.Since(began) >= time.Minute {
+			delay = c.h.o.Backoff
+		}
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		wait := time.NewTimer(delay/2 + rand.N(delay))
+		delay = min(2*delay, c.h.o.BackoffMax)
+		select {
+		case <-ctx.Done():
+		case <-wait.C:
+		case <-c.changed:
+			delay = c.h.o.Backoff
+		}
+		wait.Stop()
+	}
+	c.mark(ending, "recording ends")
+	c.setState(Waiting, "stopped")
+}
+
+// connect makes one connection and records until it is lost. held says that it stood.
+func (c *console) connect(ctx context.Context, up func()) (held bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	c.cancel = cancel
+	src, key := c.source, c.key
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.cancel = nil
+		if c.key != key {
+			err = errChanged
+		}
+		c.mu.Unlock()
+	}()
+	if err := c.h.rate.Wait(ctx); err != nil {
+		return false, err
+	}
+	timeout := time.AfterFunc(c.h.o.ConnectTimeout, cancel)
+	s, err := src(ctx)
+	inTime := timeout.Stop()
+	switch {
+	case err != nil && !inTime:
+		return false, errTimeout
+	case err != nil:
+		return false, err
+	}
+	c.mu.Lock()
+	ok := ctx.Err() == nil && c.key == key
+	if ok {
+		c.stream = s
+	}
+	c.mu.Unlock()
+	if !ok {
+		s.Close()
+		return false, errTimeout
+	}
+	up()
+	c.setState(Connected, "")
+	closed := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		s.Close()
+		close(closed)
+	})
+	err = c.pump(s)
+	c.mu.Lock()
+	c.stream = nil
+	c.mu.Unlock()
+	if unhook() {
+		s.Close()
+	} else {
+		<-closed
+	}
+	if errors.Is(err, io.EOF) {
+		err = errClosed
+	}
+	return true, err
+}
+
+// pump records what the stream gives. Its buffer is small while little comes: there may be ten thousand of them.
+func (c *console) pump(s Stream) error {
+	const small, large = 512, 16 << 10
+	buf := make([]byte, small)
+	slack := 0
+	for {
+		n, err := s.Read(buf)
+		if n > 0 {
+			c.add(output, buf[:n])
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case n == len(buf) && n < large:
+			buf, slack = make([]byte, 2*n), 0
+		case n > small || len(buf) == small:
+			slack = 0
+		default:
+			if slack++; slack == 64 {
+				buf = make([]byte, small)
+			}
+		}
+	}
+}
+
+// add appends output to the stream, wakes the watchers and tells the recorder. It waits for the disk only when the memory for
+// one console is full.
+func (c *console) add(k kind, p []byte) {
+	c.mu.Lock()
+	for c.ring.high+int64(len(p))-c.flushed > ringMax {
+		c.mu.Unlock()
+		_ = c.flush(true) // a failure shows in info and in the record, and the recorder logs it
+		c.mu.Lock()
+	}
+	keep := c.flushed
+	memory := c.h.rec == nil
+	if memory || len(c.sessions) > 0 {
+		keep = c.ring.high + int64(len(p)) - ringMax
+	}
+	c.ring.write(p, keep)
+	tell := false
+	if memory {
+		c.flushed = c.ring.high
+	} else {
+		c.note(time.Now(), k, len(p))
+		tell, c.dirty = !c.dirty, true
+	}
+	for _, s := range c.sessions {
+		s.poke()
+	}
+	c.mu.Unlock()
+	if tell {
+		c.h.rec.touch(c)
+	}
+}
+
+// mark writes a line of ours into the record, on a line of its own.
+func (c *console) mark(k kind, text string) {
+	c.add(k, fmt.Appendf(nil, "\r\n[muster: %s %s]\r\n", time.Now().Format(time.TimeOnly), text))
+}
+
+// resume finds where the record of an earlier run ended, and says in it what happened between.
+func (c *console) resume(ctx context.Context) {
+	if c.h.rec == nil {
+		return
+	}
+	for delay := time.Second; ; delay = min(2*delay, time.Minute) {
+		c.file.Lock()
+		t, err := c.openTail()
+		c.file.Unlock()
+		if err == nil {
+			c.begin(t)
+			return
+		}
+		c.setState(Waiting, oneLine(err.Error()))
+		c.h.o.Log.Error("console record cannot be read", "node", c.node, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+	}
+}
+
+func (c *console) begin(t *tail) {
+	end := t.end()
+	c.mu.Lock()
+	c.ring.low, c.ring.high, c.flushed, c.journaled = end, end, end, end
+	c.mu.Unlock()
+	today := time.Now().Format("2006-01-02 -0700")
+	last := time.UnixMilli(t.last)
+	switch {
+	case t.last == 0:
+		c.mark(mark, "recording begins, "+today)
+	case t.closed:
+		c.mark(mark, fmt.Sprintf("recording goes on after %s, %s", span(time.Since(last)), today))
+	default:
+		c.mark(mark, fmt.Sprintf("recording was interrupted: muster did not stop cleanly; the last output is of %s; %s",
+			last.Format(time.DateTime), today))
+	}
+}
+
+func span(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func (c *console) setState(s State, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != s {
+		c.since = time.Now()
+	}
+	if c.state == s && c.reason == reason {
+		return
+	}
+	c.state, c.reason = s, reason
+	for _, w := range c.sessions {
+		w.tell(c.stateEvent())
+	}
+}
+
+func (c *console) stateEvent() Event {
+	e := Event{Type: StateEvent, Text: string(c.state)}
+	if c.reason != "" {
+		e.Text += ": " + c.reason
+	}
+	return e
+}

@@ -1,0 +1,234 @@
+package identity
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"muster/internal/model"
+)
+
+func open(t *testing.T) (*Authority, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "keys")
+	a, made, err := Open(dir, true)
+	if err != nil || !made {
+		t.Fatalf("first Open: made %v, %v", made, err)
+	}
+	return a, dir
+}
+
+func request(t *testing.T) (*ecdsa.PrivateKey, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "somebody else"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+func TestOpen_gives_the_same_keys_again(t *testing.T) {
+	a, dir := open(t)
+	b, made, err := Open(dir, true)
+	if err != nil || made {
+		t.Fatalf("second Open: made %v, %v", made, err)
+	}
+	if a.Pin() != b.Pin() || a.CA() != b.CA() || a.SSHAuthorizedKey() != b.SSHAuthorizedKey() {
+		t.Error("keys changed between two starts")
+	}
+	sealed, err := a.Seal(model.NewSecret("calvin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Unseal(sealed); err != nil || got.Reveal() != "calvin" {
+		t.Errorf("Unseal after a restart: %v, %v", got.Reveal(), err)
+	}
+}
+
+func TestOpen_keeps_files_private(t *testing.T) {
+	_, dir := open(t)
+	for _, n := range append(names, complete, ".") {
+		info, err := os.Stat(filepath.Join(dir, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", n, info.Mode())
+		}
+	}
+}
+
+func TestOpen_names_every_damaged_file_and_makes_none_anew(t *testing.T) {
+	_, dir := open(t)
+	for _, n := range []string{"server.key", "seal.key"} {
+		if err := os.WriteFile(filepath.Join(dir, n), []byte("rubbish"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _, err := Open(dir, true)
+	if err == nil || !strings.Contains(err.Error(), "server.key") || !strings.Contains(err.Error(), "seal.key") {
+		t.Fatalf("Open of two damaged files: %v", err)
+	}
+	b, _ := os.ReadFile(filepath.Join(dir, "seal.key"))
+	if string(b) != "rubbish" {
+		t.Error("a damaged file was replaced")
+	}
+}
+
+func TestOpen_refuses_new_keys_beside_an_old_store(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	if _, _, err := Open(dir, false); err == nil || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("Open without keys beside a store: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ca.key")); err == nil {
+		t.Error("it made keys all the same")
+	}
+}
+
+func TestUnseal_refuses_what_was_altered_or_sealed_elsewhere(t *testing.T) {
+	a, _ := open(t)
+	b, _ := open(t)
+	sealed, _ := a.Seal(model.NewSecret("calvin"))
+	if strings.Contains(sealed, "calvin") {
+		t.Error("the envelope shows the secret")
+	}
+	flipped := []byte(sealed)
+	flipped[len(flipped)-3] ^= 1
+	for what, try := range map[string]func() (model.Secret, error){
+		"another key":  func() (model.Secret, error) { return b.Unseal(sealed) },
+		"altered":      func() (model.Secret, error) { return a.Unseal(string(flipped)) },
+		"cut":          func() (model.Secret, error) { return a.Unseal(sealed[:20]) },
+		"not sealed":   func() (model.Secret, error) { return a.Unseal("calvin") },
+		"empty of box": func() (model.Secret, error) { return a.Unseal(sealPrefix) },
+	} {
+		if got, err := try(); err == nil {
+			t.Errorf("%s: opened as %q", what, got.Reveal())
+		} else if strings.Contains(err.Error(), "calvin") {
+			t.Errorf("%s: the error shows the secret: %v", what, err)
+		}
+	}
+}
+
+func TestSignNode_names_the_proved_node_and_not_the_request(t *testing.T) {
+	a, _ := open(t)
+	key, csr := request(t)
+	now := time.Now()
+	certText, fingerprint, expires, err := a.SignNode("r1n1", csr, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := Fingerprint(key.Public()); fingerprint != want {
+		t.Errorf("fingerprint %s, want %s", fingerprint, want)
+	}
+	if want, _ := KeyOfCSR(csr); fingerprint != want {
+		t.Errorf("KeyOfCSR %s, SignNode %s", want, fingerprint)
+	}
+	if !expires.Equal(now.Add(NodeLife)) {
+		t.Errorf("expires %v", expires)
+	}
+	block, _ := pem.Decode([]byte(certText))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert.Subject.CommonName != "r1n1" || len(cert.Subject.OrganizationalUnit) != 1 || cert.Subject.OrganizationalUnit[0] != UnitNode || cert.IsCA {
+		t.Errorf("subject %v, CA %v", cert.Subject, cert.IsCA)
+	}
+}
+
+func TestServerTLS_has_the_pinned_key_and_takes_only_its_own_clients(t *testing.T) {
+	a, _ := open(t)
+	other, _ := open(t)
+	server, err := a.ServerTLS([]string{"127.0.0.1", "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(by *Authority) (peer []*x509.Certificate, err error) {
+		key, csr := request(t)
+		certText, _, _, err := by.SignNode("r1n1", csr, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode([]byte(certText))
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(a.CA()))
+		c, s := net.Pipe()
+		defer c.Close()
+		defer s.Close()
+		done := make(chan error, 1)
+		go func() { done <- tls.Server(s, server).Handshake() }()
+		client := tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "localhost", Certificates: []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: key}}})
+		if err := client.Handshake(); err != nil {
+			return nil, err
+		}
+		go func() { _, _ = client.Read(make([]byte, 1)) }() // TLS 1.3: the server's alert comes after the client has finished
+		if err := <-done; err != nil {
+			return nil, err
+		}
+		return client.ConnectionState().PeerCertificates, nil
+	}
+	peer, err := dial(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Fingerprint(peer[0].PublicKey); got != a.Pin() {
+		t.Errorf("server key %s, pin %s", got, a.Pin())
+	}
+	if _, err := dial(other); err == nil {
+		t.Error("a certificate of another CA was accepted")
+	}
+}
+
+func TestNewToken_is_stored_by_its_hash_only(t *testing.T) {
+	token, hash := NewToken()
+	again, _ := NewToken()
+	if token == again || len(token) != 64 {
+		t.Errorf("tokens %s and %s", token, again)
+	}
+	if hash != TokenHash(token) || strings.Contains(hash, token) {
+		t.Error("the hash is not the token's")
+	}
+}
+
+func TestHostKey(t *testing.T) {
+	a, _ := open(t)
+	line := a.SSHAuthorizedKey()
+	got, err := HostKey(line)
+	if err != nil || !strings.HasPrefix(line, got) || strings.HasSuffix(got, "muster") {
+		t.Errorf("HostKey(%q) = %q, %v", line, got, err)
+	}
+	for _, bad := range []string{"", "ssh-ed25519", line + "\n" + line, `command="rm" rubbish`} {
+		if got, err := HostKey(bad); err == nil {
+			t.Errorf("HostKey(%q) = %q", bad, got)
+		}
+	}
+}
+
+func FuzzUnseal(f *testing.F) {
+	a, _, err := Open(filepath.Join(f.TempDir(), "keys"), true)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, _ := a.Seal(model.NewSecret("x"))
+	f.Add(good)
+	f.Add(sealPrefix + "AAAA")
+	f.Fuzz(func(t *testing.T, text string) {
+		if s, err := a.Unseal(text); err == nil && text != good && !s.Empty() {
+			t.Errorf("opened %q", text)
+		}
+	})
+}

@@ -1,0 +1,462 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// build is one run of Build.
+type build struct {
+	o      Options
+	recipe Recipe
+	work   string // becomes the image directory
+	log    io.Writer
+	cache  cache
+	now    func() time.Time
+
+	treeName string // name of the package tree in the cache
+	tree     tree
+	contents *contents
+}
+
+var (
+	nameForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?$`) // NAME[:ARCH][=VERSION]
+	mirrorForm  = regexp.MustCompile(`^[a-z][a-z0-9+]*:/[^\s]+$`)
+)
+
+// check tells all that is wrong with the wishes themselves.
+func (o Options) check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !nameForm.MatchString(string(o.Name)) {
+		wrong("image name %q: take letters, digits, dots, dashes and underscores, at most 63, beginning with a letter or digit", o.Name)
+	}
+	for _, p := range o.Packages {
+		if !packageForm.MatchString(p) {
+			wrong("package %q: want NAME, NAME:ARCH or NAME=VERSION", p)
+		}
+	}
+	if o.Mirror != "" && !mirrorForm.MatchString(o.Mirror) {
+		wrong("mirror %q: want the address of a package archive, as in apt's sources", o.Mirror)
+	}
+	for i, k := range o.RootKeys {
+		// The key itself is not shown: it may be the wrong half.
+		if len(strings.Fields(k)) < 2 || strings.ContainsAny(k, "\r\n") || strings.Contains(k, "PRIVATE KEY") {
+			wrong("root key %d is no line of authorized_keys", i+1)
+		}
+	}
+	if len(o.NodeProgram) == 0 {
+		wrong("no node program was given: build it with: make")
+	}
+	return errors.Join(errs...)
+}
+
+// Build makes an image and returns its manifest. When it returns an error, what was there before is unchanged. The error
+// of a step is a [*StepError].
+func Build(ctx context.Context, o Options) (_ *Manifest, err error) {
+	recipe, err := findRecipe(o.Source)
+	if err := errors.Join(err, o.check()); err != nil {
+		return nil, err
+	}
+	b := &build{o: o, recipe: recipe.with(o.Packages), now: o.Now}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	if b.o.Command == nil {
+		b.o.Command = exec.CommandContext
+	}
+	if b.o.Progress == nil {
+		b.o.Progress = func(Step) {}
+	}
+	b.cache = cache{dir: o.Cache, now: b.now}
+	for _, dir := range []string{o.Dir, o.Cache} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	done, err := b.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return b.all(ctx)
+}
+
+// begin makes the working directory, locked, after removing those that killed builds left.
+func (b *build) begin() (done func() error, err error) {
+	const prefix = ".build-"
+	for _, dir := range []string{b.o.Dir, b.o.Cache} {
+		old, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range old {
+			if unlock, err := lock(o); err == nil {
+				err = os.RemoveAll(o)
+				unlock()
+				if err != nil {
+					return nil, fmt.Errorf("what an ended build left: %w", err)
+				}
+			}
+		}
+	}
+	if b.work, err = os.MkdirTemp(b.o.Dir, prefix+string(b.o.Name)+"-"); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(b.work)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(b.work, 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(filepath.Join(b.work, LogFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	b.log = log
+	return func() error {
+		defer unlock()
+		return errors.Join(log.Close(), os.RemoveAll(b.work))
+	}, nil
+}
+
+// lock takes the lock of a directory; it is free when no process holds it, also after kill -9.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// all goes through the steps.
+func (b *build) all(ctx context.Context) (*Manifest, error) {
+	m := &Manifest{Format: manifestFormat, Name: b.o.Name, Built: b.now().UTC().Truncate(time.Second), Tool: Tool, Recipe: b.recipe.Name, Suite: b.recipe.Suite}
+	for _, s := range []struct {
+		name string
+		do   func(context.Context, *Step) error
+	}{
+		{"packages", b.packages},
+		{"kernel", b.kernel},
+		{"initramfs", b.initramfs},
+		{"root", b.root},
+		{"manifest", func(_ context.Context, s *Step) error { return b.manifest(m, s) }},
+	} {
+		if err := b.step(ctx, s.name, s.do); err != nil {
+			return nil, err
+		}
+	}
+	_ = b.cache.sweep() // what it cannot remove now it removes another time
+	return m, nil
+}
+
+// step tells of a step's begin and end, and names it in its error.
+func (b *build) step(ctx context.Context, name string, do func(context.Context, *Step) error) error {
+	start := time.Now()
+	s := Step{Name: name}
+	b.o.Progress(s)
+	fmt.Fprintf(b.log, "== %s\n", name)
+	if err := ctx.Err(); err != nil {
+		return &StepError{Step: name, Err: context.Cause(ctx)}
+	}
+	if err := do(ctx, &s); err != nil {
+		var se *StepError
+		if errors.As(err, &se) {
+			se.Step = name
+			return se
+		}
+		return &StepError{Step: name, Err: err}
+	}
+	s.Done, s.MS = true, time.Since(start).Milliseconds()
+	b.o.Progress(s)
+	return nil
+}
+
+// packages gets the package tree, from the cache or from the archive.
+func (b *build) packages(ctx context.Context, s *Step) error {
+	var sources []sourceFile
+	var err error
+	if b.o.Mirror == "" {
+		if sources, err = hostSources("/", b.recipe.Suite); err != nil {
+			return err
+		}
+	}
+	k, err := key(Tool, b.recipe.Suite, b.recipe.Packages, b.recipe.Exclude, b.recipe.Include, b.o.Mirror, sources)
+	if err != nil {
+		return err
+	}
+	b.treeName = "tree-" + k + ".tar"
+	if !b.o.Refresh {
+		if path, made := b.cache.find(b.treeName); path != "" {
+			b.tree, s.Cached = tree{path}, true
+			s.Text = "taken from the cache, fetched " + made.UTC().Format("2006-01-02 15:04 MST")
+			return b.inspect(s)
+		}
+	}
+	start := time.Now()
+	// The archive's tools work as another user: the place must be open to it, which the images need not be.
+	work, err := os.MkdirTemp(b.o.Cache, ".build-tree-")
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(work)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer os.RemoveAll(work)
+	if err := os.Chmod(work, 0o755); err != nil {
+		return err
+	}
+	args, err := b.mmdebstrap(work, sources)
+	if err != nil {
+		return err
+	}
+	tell := func(line string) {
+		if text, ok := strings.CutPrefix(line, "I: "); ok && !strings.Contains(text, "/") {
+			b.o.Progress(Step{Name: s.Name, Text: text, MS: time.Since(start).Milliseconds()})
+		}
+	}
+	if err := b.run(ctx, nil, tell, []string{"TMPDIR=" + work}, "mmdebstrap", args...); err != nil {
+		return err
+	}
+	path, err := b.cache.keep(filepath.Join(work, "tree.tar"), b.treeName)
+	if err != nil {
+		return err
+	}
+	b.tree = tree{path}
+	return b.inspect(s)
+}
+
+// mmdebstrap makes the arguments of the command that fetches and unpacks the packages.
+func (b *build) mmdebstrap(work string, sources []sourceFile) ([]string, error) {
+	args := []string{
+		"--variant=minbase", "--format=tar", "--include=" + strings.Join(b.recipe.Packages, ","),
+		"--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
+		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`, `--aptopt=Acquire::Retries "3"`,
+		"--dpkgopt=force-unsafe-io",
+	}
+	for _, x := range b.recipe.Exclude {
+		args = append(args, "--dpkgopt=path-exclude="+x)
+	}
+	for _, x := range b.recipe.Include {
+		args = append(args, "--dpkgopt=path-include="+x)
+	}
+	args = append(args, b.recipe.Suite, filepath.Join(work, "tree.tar"))
+	if b.o.Mirror != "" {
+		return append(args, b.o.Mirror), nil
+	}
+	for _, f := range sources {
+		path := filepath.Join(work, f.Name)
+		if err := os.WriteFile(path, []byte(f.Text), 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, path)
+	}
+	return args, nil
+}
+
+func (b *build) inspect(s *Step) error {
+	c, err := b.tree.inspect()
+	if err != nil {
+		return err
+	}
+	b.contents = c
+	if s.Text == "" {
+		s.Text = "fetched and unpacked"
+	}
+	s.Text = fmt.Sprintf("%d packages, kernel %s, %s", len(c.Packages), c.Release, s.Text)
+	return writeFile(b.file(PackagesFile), func(w io.Writer) error {
+		for _, p := range c.Packages {
+			if _, err := fmt.Fprintln(w, p.Name, p.Version); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (b *build) kernel(_ context.Context, s *Step) error {
+	s.Text = fmt.Sprintf("%s, %s", b.contents.Release, size(int64(len(b.contents.Kernel))))
+	return writeFile(b.file(KernelFile), func(w io.Writer) error {
+		_, err := w.Write(b.contents.Kernel)
+		return err
+	})
+}
+
+func (b *build) initramfs(ctx context.Context, s *Step) error {
+	sub, missing, err := bootDeps(b.recipe, b.contents)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(b.log, "not in kernel %s, left out: %s\n", b.contents.Release, strings.Join(missing, " "))
+	}
+	paths := make([]string, 0, len(sub))
+	for f := range sub {
+		paths = append(paths, b.contents.Modules+"/"+f)
+	}
+	modules, err := b.tree.files(paths)
+	if err != nil {
+		return err
+	}
+	for name, m := range modules {
+		if modules[name], err = unpackModule(ctx, b.o.Command, name, m); err != nil {
+			return err
+		}
+	}
+	err = writeFile(b.file(InitrdFile), func(w io.Writer) error {
+		return writeInitramfs(w, b.recipe, b.contents, modules, b.o.NodeProgram)
+	})
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(b.file(InitrdFile))
+	if err != nil {
+		return err
+	}
+	s.Text = fmt.Sprintf("init and %d modules, %s", len(modules), size(info.Size()))
+	return nil
+}
+
+// root compresses the tree with what the build adds, or takes the result of the same content from the cache.
+func (b *build) root(ctx context.Context, s *Step) error {
+	puts := additions(b.recipe, b.o.RootKeys, b.o.NodeProgram)
+	treeDigest, err := os.ReadFile(b.tree.file + ".json")
+	if err != nil {
+		return err
+	}
+	k, err := key(Tool, string(treeDigest), b.recipe.Drop, b.recipe.Squashfs, puts)
+	if err != nil {
+		return err
+	}
+	name := "root-" + k + ".squashfs"
+	path, _ := b.cache.find(name)
+	if s.Cached = path != ""; !s.Cached {
+		work, err := os.MkdirTemp(b.o.Cache, ".build-root-")
+		if err != nil {
+			return err
+		}
+		unlock, err := lock(work)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		defer os.RemoveAll(work)
+		out := filepath.Join(work, RootFile)
+		if err := b.squash(ctx, out, puts); err != nil {
+			return err
+		}
+		if path, err = b.cache.keep(out, name); err != nil {
+			return err
+		}
+	}
+	if err := copyFile(b.file(RootFile), path); err != nil {
+		return err
+	}
+	info, err := os.Stat(b.file(RootFile))
+	if err != nil {
+		return err
+	}
+	s.Text = size(info.Size())
+	return nil
+}
+
+// squash streams the filtered tree into mksquashfs.
+func (b *build) squash(ctx context.Context, out string, puts []put) error {
+	r, w := io.Pipe()
+	filtered := make(chan error, 1)
+	go func() {
+		err := b.tree.filter(w, b.recipe.Drop, puts, b.now())
+		w.CloseWithError(err)
+		filtered <- err
+	}()
+	args := append([]string{"-", out, "-tar", "-no-progress", "-quiet"}, b.recipe.Squashfs...)
+	err := b.run(ctx, r, nil, nil, "mksquashfs", args...)
+	r.CloseWithError(errors.New("mksquashfs ended early"))
+	if ferr := <-filtered; err == nil {
+		return ferr
+	}
+	return err
+}
+
+// manifest describes all files and puts the directory into its place.
+func (b *build) manifest(m *Manifest, s *Step) error {
+	recipe, err := json.MarshalIndent(b.recipe, "", "  ")
+	if err != nil {
+		return err
+	}
+	write := func(name string, content []byte) error {
+		return writeFile(b.file(name), func(w io.Writer) error {
+			_, err := w.Write(append(content, '\n'))
+			return err
+		})
+	}
+	if err := write(RecipeFile, recipe); err != nil {
+		return err
+	}
+	if m.Files, err = modelFiles(b.work, KernelFile, InitrdFile, RootFile, PackagesFile, RecipeFile, LogFile); err != nil {
+		return err
+	}
+	m.Kernel, m.Packages = b.contents.Release, b.contents.Packages
+	if m.Digest, err = m.digest(); err != nil {
+		return err
+	}
+	manifest, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := write(ManifestFile, manifest); err != nil {
+		return err
+	}
+	s.Text = m.Digest
+	return b.install()
+}
+
+// install exchanges the finished directory with the image of the same name; the old one is then removed under its
+// temporary name. Its files stay with those who have them open.
+func (b *build) install() error {
+	if err := syncDir(b.work); err != nil {
+		return err
+	}
+	target := filepath.Join(b.o.Dir, string(b.o.Name))
+	err := unix.Renameat2(unix.AT_FDCWD, b.work, unix.AT_FDCWD, target, unix.RENAME_EXCHANGE)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.Rename(b.work, target)
+	}
+	if err != nil {
+		return fmt.Errorf("putting the image in its place %s: %w", target, err)
+	}
+	return syncDir(b.o.Dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (b *build) file(name string) string { return filepath.Join(b.work, name) }
+
+// size prints a number of bytes for people.
+func size(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -1,0 +1,141 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// smallTree is a package tree in miniature, with what a build looks for.
+func smallTree(t *testing.T) tree {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	add := func(h tar.Header, text string) {
+		t.Helper()
+		h.Size = int64(len(text))
+		if h.Mode == 0 {
+			h.Mode = 0o644
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const mods = "./usr/lib/modules/6.1.0-56-amd64/"
+	add(tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, "")
+	add(tar.Header{Name: "./boot/vmlinuz-6.1.0-9-amd64"}, "old kernel")
+	add(tar.Header{Name: "./boot/vmlinuz-6.1.0-56-amd64"}, "kernel")
+	add(tar.Header{Name: "./etc/", Typeflag: tar.TypeDir, Mode: 0o755}, "")
+	add(tar.Header{Name: "./etc/machine-id"}, "0123\n")
+	add(tar.Header{Name: "./etc/ssh/ssh_host_rsa_key", Mode: 0o600}, "the distribution's")
+	add(tar.Header{Name: "./root/", Typeflag: tar.TypeDir, Mode: 0o700}, "")
+	add(tar.Header{Name: "./root/.ssh/", Typeflag: tar.TypeDir, Mode: 0o755}, "")
+	add(tar.Header{Name: "./usr/bin/ping", Mode: 0o755, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "\x01\x00"}}, "elf")
+	add(tar.Header{Name: "./usr/bin/ping4", Typeflag: tar.TypeLink, Linkname: "./usr/bin/ping"}, "")
+	add(tar.Header{Name: mods + "kernel/net/core/failover.ko"}, "failover")
+	add(tar.Header{Name: mods + "kernel/drivers/net/virtio_net.ko"}, "virtio_net")
+	add(tar.Header{Name: mods + "kernel/fs/squashfs/squashfs.ko"}, "squashfs")
+	add(tar.Header{Name: mods + "kernel/fs/overlayfs/overlay.ko"}, "overlay")
+	add(tar.Header{Name: mods + "modules.dep"}, "kernel/net/core/failover.ko:\nkernel/drivers/net/virtio_net.ko: kernel/net/core/failover.ko\nkernel/fs/squashfs/squashfs.ko:\nkernel/fs/overlayfs/overlay.ko:\n")
+	add(tar.Header{Name: mods + "modules.alias"}, "alias virtio:d00000001v* virtio_net\nalias fs-squashfs squashfs\nalias pci:v1* absent\n")
+	add(tar.Header{Name: mods + "modules.builtin"}, "kernel/drivers/block/loop.ko\nkernel/drivers/virtio/virtio_pci.ko\n")
+	add(tar.Header{Name: "./var/lib/dpkg/status"}, "Package: zstd\nStatus: install ok installed\nVersion: 1.5\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: bash\nStatus: install ok installed\nVersion: 5.2-1\n")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "tree.tar")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return tree{path}
+}
+
+func TestInspectFindsPackagesAndTheNewestKernel(t *testing.T) {
+	c, err := smallTree(t).inspect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Package{{"bash", "5.2-1"}, {"zstd", "1.5"}}; !reflect.DeepEqual(c.Packages, want) {
+		t.Errorf("packages: got %v, want %v", c.Packages, want)
+	}
+	if c.Release != "6.1.0-56-amd64" || string(c.Kernel) != "kernel" || c.Modules != "usr/lib/modules/6.1.0-56-amd64" || !c.Builtin["loop"] || len(c.Deps) != 4 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestFilterDropsReplacesAndAdds(t *testing.T) {
+	when := time.Unix(1e9, 0)
+	var b bytes.Buffer
+	err := smallTree(t).filter(&b, []string{"etc/ssh/ssh_host_", "boot/"}, []put{
+		{Path: "etc/machine-id", Mode: 0o444},
+		{Path: "root/.ssh", Mode: 0o700, Dir: true},
+		{Path: "root/.ssh/authorized_keys", Mode: 0o600, Content: []byte("key")},
+		{Path: "etc/systemd/system/x.timer", Link: "/dev/null"},
+	}, when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]*tar.Header)
+	var order []string
+	for r := tar.NewReader(&b); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[clean(h.Name)] != nil {
+			t.Errorf("%s comes twice", h.Name)
+		}
+		got[clean(h.Name)] = h
+		order = append(order, clean(h.Name))
+	}
+	for name, mode := range map[string]int64{"etc/machine-id": 0o444, "root/.ssh": 0o700, "root/.ssh/authorized_keys": 0o600, "root": 0o700, "etc/systemd": 0o755} {
+		if h := got[name]; h == nil || h.Mode != mode {
+			t.Errorf("%s: got %+v, want mode %o", name, h, mode)
+		}
+	}
+	if h := got["etc/systemd/system/x.timer"]; h == nil || h.Linkname != "/dev/null" {
+		t.Errorf("x.timer: got %+v", h)
+	}
+	if h := got["usr/bin/ping"]; h == nil || h.PAXRecords["SCHILY.xattr.security.capability"] != "\x01\x00" {
+		t.Errorf("ping lost its capability: %+v", h)
+	}
+	if slices.ContainsFunc(order, func(n string) bool { return strings.HasPrefix(n, "boot/") || strings.Contains(n, "ssh_host") }) {
+		t.Errorf("what was to be dropped is there: %v", order)
+	}
+}
+
+func TestNaturalOrderOfKernels(t *testing.T) {
+	got := []string{"6.12.1-amd64", "6.1.0-56-amd64", "6.1.0-9-amd64", "6.1.0-56"}
+	slices.SortFunc(got, naturally)
+	if want := []string{"6.1.0-9-amd64", "6.1.0-56", "6.1.0-56-amd64", "6.12.1-amd64"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func FuzzReadStatus(f *testing.F) {
+	f.Add("Package: a\nStatus: install ok installed\nVersion: 1\n")
+	f.Fuzz(func(_ *testing.T, s string) { readStatus(s) })
+}
+
+func FuzzNaturally(f *testing.F) {
+	f.Add("6.1.0-9", "6.1.0-56")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if x, y := naturally(a, b), naturally(b, a); x != -y {
+			t.Errorf("%q, %q: %d and %d", a, b, x, y)
+		}
+	})
+}

@@ -1,0 +1,143 @@
+package model
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Masking is what is written for the empty value: attr="" makes an attribute empty, whatever groups and default say,
+// while attr= takes the own value away, so that they count again.
+const Masking = `""`
+
+// ParseAssignment reads attr=value, attr+=value, attr-=value and attr= (no value). op is "=", "+=" or "-=". The attribute
+// must be in the schema. The value is not checked here; the error is a [*Problem].
+func ParseAssignment(s string) (a AttrName, op, value string, err error) {
+	name, value, ok := strings.Cut(s, "=")
+	op = "="
+	if n := len(name); ok && n > 0 && (name[n-1] == '+' || name[n-1] == '-') {
+		name, op = name[:n-1], name[n-1:]+"="
+	}
+	if !ok || name == "" {
+		return "", "", "", &Problem{What: quoted(s) + " sets nothing", Do: "Write attr=value, attr+=value, attr-=value, or attr= to take a value away"}
+	}
+	a = AttrName(name)
+	if _, ok := Lookup(a); !ok {
+		return "", "", "", unknownAttr(a)
+	}
+	if op != "=" && value == "" {
+		return "", "", "", &Problem{Attr: a, What: "nothing after " + op, Do: "Write what to add or take away"}
+	}
+	return a, op, value, nil
+}
+
+// Assign returns the attributes with one of them changed; the given map stays as it is. With "=" the value is set as it is
+// written; empty takes the own value away; [Masking] makes it empty. "+=" and "-=" add and remove elements of the own
+// list: a list that is only inherited counts as empty. Values that the attribute does not take are refused with a
+// [*Problem]; those of expressions are only known for a node, by [Check].
+func Assign(attrs map[AttrName]string, a AttrName, op, value string) (map[AttrName]string, error) {
+	doc, ok := Lookup(a)
+	if !ok {
+		return nil, unknownAttr(a)
+	}
+	out := maps.Clone(attrs)
+	if out == nil {
+		out = map[AttrName]string{}
+	}
+	if value != Masking {
+		if p := new(memo).check(doc, value); p != nil {
+			return nil, about(a, p)
+		}
+	}
+	switch op {
+	case "=":
+		switch value {
+		case "":
+			delete(out, a)
+		case Masking:
+			out[a] = ""
+		default:
+			out[a] = value
+		}
+		return out, nil
+	case "+=", "-=":
+		if doc.Type != List {
+			return nil, &Problem{Attr: a, What: string(a) + " is no list", Why: "it has one " + string(doc.Type), Do: "Write " + string(a) + "=value"}
+		}
+		change(out, doc, a, op, value)
+		return out, nil
+	}
+	return nil, &Problem{Attr: a, What: "no assignment " + quoted(op), Do: "Write =, += or -="}
+}
+
+// change adds or removes elements of a list.
+func change(out map[AttrName]string, doc *Attr, a AttrName, op, value string) {
+	own := pieces(doc, out[a])
+	for _, e := range pieces(doc, value) {
+		at := slices.Index(own, e)
+		switch {
+		case op == "+=" && at < 0:
+			own = append(own, e)
+		case op == "-=" && at >= 0:
+			own = slices.Delete(own, at, at+1)
+		}
+	}
+	if len(own) == 0 {
+		delete(out, a)
+		return
+	}
+	out[a] = strings.Join(own, doc.Sep)
+}
+
+// pieces are the elements of a list; a value with an expression, whose elements are not known yet, is one piece.
+func pieces(doc *Attr, s string) []string {
+	switch {
+	case s == "" || s == Masking:
+		return nil
+	case hasExpression(s):
+		return []string{s}
+	}
+	return doc.Elements(s)
+}
+
+// check says what can be said about a value without a node.
+func (m *memo) check(doc *Attr, value string) *Problem {
+	if doc.Secret || value == "" {
+		return nil
+	}
+	if hasExpression(value) {
+		if len(value) > maxValue {
+			return wrong(value, "too long", "")
+		}
+		_, p := m.parse(value)
+		return p
+	}
+	if _, err := doc.Canonical(value); err != nil {
+		return about("", err)
+	}
+	return nil
+}
+
+// AssignGroups is Assign for the groups of a node: value is names with commas between them. "=" replaces the list, "+="
+// appends those that are not in it, "-=" removes. Everything is in no list: every node is a member.
+func AssignGroups(groups []GroupName, op, value string) ([]GroupName, error) {
+	var out []GroupName
+	if op != "=" {
+		out = slices.Clone(groups)
+	}
+	for name := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if p := CheckName(name); p != nil {
+			return nil, p
+		}
+		g := GroupName(name)
+		at := slices.Index(out, g)
+		switch {
+		case g == Everything:
+		case op == "-=" && at >= 0:
+			out = slices.Delete(out, at, at+1)
+		case op != "-=" && at < 0:
+			out = append(out, g)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,193 @@
+package model
+
+import (
+	"slices"
+	"strings"
+
+	"muster/internal/model/noderange"
+)
+
+// Type is the kind of value that an attribute takes.
+type Type string
+
+// The types of attribute values. What each takes, and its canonical form, is in value.go.
+const (
+	String    Type = "string"
+	Integer   Type = "integer"
+	Boolean   Type = "boolean"
+	Address   Type = "address"
+	Prefix    Type = "prefix"
+	MAC       Type = "MAC"
+	Duration  Type = "duration"
+	List      Type = "list"
+	Choice    Type = "choice"
+	NodeRange Type = "noderange"
+	SecretOf  Type = "secret"
+)
+
+// Attr documents one attribute: its name, what it takes, and what it is for. In the name of a family,
+// "net.<name>.mac", the part in angle brackets stands for any one word.
+type Attr struct {
+	Name     AttrName
+	Type     Type
+	Unit     string   // of an integer: "baud", "boots"
+	Default  string   // effective value where nothing is set; "" for none
+	Choices  []string // of a choice
+	Min, Max int64    // of an integer; both 0 for no limits
+	Of       Type     // of a list: the type of its elements
+	Sep      string   // of a list: what stands between two elements
+	Inherits bool     // groups may set it for their members
+	Secret   bool     // stored sealed, never shown
+	Help     string   // one line
+}
+
+// Schema returns every attribute in natural order, families with their placeholder, "custom.<name>" included.
+func Schema() []Attr {
+	a := attributes()
+	slices.SortFunc(a, func(x, y Attr) int { return Natural(string(x.Name), string(y.Name)) })
+	return a
+}
+
+func attributes() []Attr {
+	const maxPort = 65535
+	return []Attr{
+		{Name: "bmc.address", Type: Address, Inherits: true, Help: "address of the management controller"},
+		{Name: "bmc.port", Type: Integer, Default: "623", Min: 1, Max: maxPort, Inherits: true, Help: "UDP port of the management controller"},
+		{Name: "bmc.user", Type: String, Inherits: true, Help: "user to log in to the management controller as"},
+		{Name: "bmc.password", Type: SecretOf, Secret: true, Inherits: true, Help: "password of bmc.user"},
+		{Name: "bmc.driver", Type: Choice, Default: "ipmi", Choices: []string{"ipmi", "null"}, Inherits: true, Help: "how to talk to the management controller; null: there is none"},
+		{Name: "bmc.cipher", Type: Choice, Default: "17", Choices: []string{"3", "17"}, Inherits: true, Help: "IPMI cipher suite: 17 is SHA-256, 3 is SHA-1 for old controllers"},
+
+		{Name: "net.<name>.mac", Type: MAC, Inherits: true, Help: "hardware address of the port; net.boot is the port that boots"},
+		{Name: "net.<name>.address", Type: Address, Inherits: true, Help: "IP address of the port"},
+		{Name: "net.<name>.prefix", Type: Integer, Max: 128, Unit: "bits", Inherits: true, Help: "length of the network prefix"},
+		{Name: "net.<name>.gateway", Type: Address, Inherits: true, Help: "default router"},
+		{Name: "net.<name>.dns", Type: List, Of: Address, Sep: ",", Inherits: true, Help: "name servers"},
+
+		{Name: "console.device", Type: String, Default: "ttyS0", Inherits: true, Help: "serial port that carries the console, as the kernel names it"},
+		{Name: "console.speed", Type: Choice, Default: "115200", Choices: []string{"9600", "19200", "38400", "57600", "115200"}, Unit: "baud", Inherits: true, Help: "speed of the console"},
+		{Name: "console.record", Type: Boolean, Default: "true", Inherits: true, Help: "keep the console connected and recorded"},
+
+		{Name: "image.kernelargs", Type: List, Of: String, Sep: " ", Inherits: true, Help: "kernel arguments besides those that muster gives"},
+		{Name: "boot.count", Type: Integer, Default: "3", Min: 1, Max: 100, Unit: "boots", Inherits: true, Help: "network boots that a deployment may use before the node is held"},
+
+		{Name: "ssh.user", Type: String, Default: "root", Inherits: true, Help: "user that run and copy log in as"},
+		{Name: "ssh.port", Type: Integer, Default: "22", Min: 1, Max: maxPort, Inherits: true, Help: "TCP port of sshd"},
+
+		{Name: "location.site", Type: String, Inherits: true, Help: "where: site or building"},
+		{Name: "location.room", Type: String, Inherits: true, Help: "where: room"},
+		{Name: "location.rack", Type: String, Inherits: true, Help: "where: rack"},
+		{Name: "location.unit", Type: Integer, Min: 1, Max: 100, Inherits: true, Help: "where: lowest height unit in the rack"},
+		{Name: "node.comment", Type: String, Help: "a note about this very node"},
+		{Name: "custom.<name>", Type: String, Inherits: true, Help: "anything of your own"},
+	}
+}
+
+// catalogue finds an attribute by name in a few nanoseconds: families by what stands before and after the free word.
+type catalogue struct {
+	all    []Attr
+	exact  map[AttrName]*Attr
+	family map[string]map[string]*Attr // "net." → ".mac" → attribute
+}
+
+// known is the schema, indexed; it is never changed.
+var known = index(Schema())
+
+func index(all []Attr) catalogue {
+	c := catalogue{all, map[AttrName]*Attr{}, map[string]map[string]*Attr{}}
+	for i := range all {
+		a := &all[i]
+		before, rest, ok := strings.Cut(string(a.Name), "<name>")
+		if !ok {
+			c.exact[a.Name] = a
+			continue
+		}
+		if c.family[before] == nil {
+			c.family[before] = map[string]*Attr{}
+		}
+		c.family[before][rest] = a
+	}
+	return c
+}
+
+// Lookup returns the documentation of an attribute; for a member of a family that of the family.
+func Lookup(name AttrName) (*Attr, bool) {
+	if a, ok := known.exact[name]; ok {
+		return a, true
+	}
+	s := string(name)
+	dot := strings.IndexByte(s, '.')
+	if dot < 0 {
+		return nil, false
+	}
+	leaves := known.family[s[:dot+1]]
+	if leaves == nil {
+		return nil, false
+	}
+	rest := s[dot+1:]
+	if a := leaves[""]; a != nil { // custom.<name>: the name may have dots of its own
+		for part := range strings.SplitSeq(rest, ".") {
+			if !plainWord(part) {
+				return nil, false
+			}
+		}
+		return a, true
+	}
+	end := strings.IndexByte(rest, '.')
+	if end < 0 || !plainWord(rest[:end]) {
+		return nil, false
+	}
+	a, ok := leaves[rest[end:]]
+	return a, ok
+}
+
+// plainWord says that a part of an attribute name is made of letters, digits, - and _.
+func plainWord(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 63
+}
+
+// Suggest returns the attribute name most like the given one, "" when none is near.
+func Suggest(name AttrName) AttrName {
+	s := string(name)
+	for i := range known.all { // {rack} means location.rack: people leave the first word out
+		n := known.all[i].Name
+		if _, last, ok := strings.Cut(string(n), "."); ok && last == s {
+			return n
+		}
+	}
+	words := strings.Split(s, ".")
+	return AttrName(noderange.Nearest(s, func(yield func(string) bool) {
+		for i := range known.all {
+			n := string(known.all[i].Name)
+			if strings.HasPrefix(n, "custom.") {
+				continue
+			}
+			if strings.Contains(n, "<name>") {
+				if len(words) != 3 || !plainWord(words[1]) {
+					continue
+				}
+				n = strings.Replace(n, "<name>", words[1], 1)
+			}
+			if !yield(n) {
+				return
+			}
+		}
+	}))
+}
+
+// unknownAttr says what is wrong with a name that Lookup does not know.
+func unknownAttr(a AttrName) *Problem {
+	p := &Problem{Attr: a, What: "no attribute " + quoted(string(a))}
+	if near := Suggest(a); near != "" {
+		p.Do = "Did you mean " + string(near) + "?"
+	} else {
+		p.Do = "muster attributes lists all; your own are named custom.…"
+	}
+	return p
+}

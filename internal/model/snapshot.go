@@ -1,0 +1,401 @@
+package model
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/tidwall/btree"
+	"muster/internal/model/noderange"
+)
+
+// Snapshot is the world at one revision. It is immutable and safe for any number of readers. [Empty] and [Apply] make
+// them; the zero value is none.
+type Snapshot struct {
+	Revision Revision
+	// Described is the revision of the last change to a node or group: what does not depend on observations need only
+	// look again when it moved.
+	Described Revision
+
+	// copying is held while Apply copies the tables: the copy stamps the original, which readers do not look at, but
+	// another Apply of the same snapshot does.
+	copying sync.Mutex
+
+	nodes       table[NodeName, Node]
+	groups      table[GroupName, Group]
+	images      table[ImageName, Image]
+	deployments table[NodeName, Deployment]
+	identities  table[NodeName, Identity]
+	states      table[NodeName, State]
+
+	// What is found from the documents, kept with every change.
+	members *btree.BTreeG[membership] // nodes by the groups they list
+	byGroup map[GroupName]*grouping   // never changed once the snapshot is out
+	dynamic []*grouping               // those with a range, in natural order
+	used    map[AttrName]bool         // attributes that some expression or range uses, or has used
+	macs    *btree.BTreeG[holder]
+	addrs   *btree.BTreeG[holder]
+	ports   table[NodeName, ports] // what a node has in macs and addrs
+	names   *nameIndex             // the same as long as no node comes or goes
+	memo    *memo                  // the same for ever
+}
+
+// membership is a node's listing of a group.
+type membership struct {
+	group GroupName
+	node  NodeName
+}
+
+// nameIndex is made when first asked for.
+type nameIndex struct {
+	once  sync.Once
+	names *noderange.Names
+}
+
+// Empty is the world before the first change.
+func Empty() *Snapshot {
+	byKey := func(a, b holder) bool {
+		if a.key != b.key {
+			return a.key < b.key
+		}
+		return Natural(string(a.node), string(b.node)) < 0
+	}
+	return &Snapshot{
+		nodes:       newTable[NodeName, Node](),
+		groups:      newTable[GroupName, Group](),
+		images:      newTable[ImageName, Image](),
+		deployments: newTable[NodeName, Deployment](),
+		identities:  newTable[NodeName, Identity](),
+		states:      newTable[NodeName, State](),
+		members: newTree(func(a, b membership) bool {
+			if a.group != b.group {
+				return a.group < b.group
+			}
+			return Natural(string(a.node), string(b.node)) < 0
+		}),
+		byGroup: map[GroupName]*grouping{},
+		used:    map[AttrName]bool{},
+		macs:    newTree(byKey),
+		addrs:   newTree(byKey),
+		ports:   newTable[NodeName, ports](),
+		names:   &nameIndex{},
+		memo:    &memo{},
+	}
+}
+
+// Len is how many nodes there are.
+func (s *Snapshot) Len() int { return s.nodes.tree.Len() }
+
+// Node returns the node of that name, nil when there is none.
+func (s *Snapshot) Node(n NodeName) *Node { return s.nodes.get(n) }
+
+// Nodes yields all nodes in the natural order of their names.
+func (s *Snapshot) Nodes() iter.Seq[*Node] { return s.nodes.all() }
+
+// Group returns the group of that name, nil when there is none.
+func (s *Snapshot) Group(n GroupName) *Group {
+	if g := s.byGroup[n]; g != nil {
+		return g.Group
+	}
+	return nil
+}
+
+// Groups yields all groups in natural order. Everything is among them only when it was put, to carry attributes.
+func (s *Snapshot) Groups() iter.Seq[*Group] { return s.groups.all() }
+
+// Image returns the image of that name, nil when there is none.
+func (s *Snapshot) Image(n ImageName) *Image { return s.images.get(n) }
+
+// Images yields all images in natural order.
+func (s *Snapshot) Images() iter.Seq[*Image] { return s.images.all() }
+
+// Deployment returns the deployment of a node, nil when there is none.
+func (s *Snapshot) Deployment(n NodeName) *Deployment { return s.deployments.get(n) }
+
+// Deployments yields all deployments in the natural order of their nodes.
+func (s *Snapshot) Deployments() iter.Seq[*Deployment] { return s.deployments.all() }
+
+// Identity returns what a node proved when it enrolled, nil when it never did.
+func (s *Snapshot) Identity(n NodeName) *Identity { return s.identities.get(n) }
+
+// Identities yields all identities in the natural order of their nodes.
+func (s *Snapshot) Identities() iter.Seq[*Identity] { return s.identities.all() }
+
+// State returns what was observed of a node, nil when nothing was.
+func (s *Snapshot) State(n NodeName) *State { return s.states.get(n) }
+
+// States yields all that was observed in the natural order of the nodes.
+func (s *Snapshot) States() iter.Seq[*State] { return s.states.all() }
+
+// Names is the index of all node names, for noderanges. The first reader after a node came or went waits while it is made.
+func (s *Snapshot) Names() *noderange.Names {
+	s.names.once.Do(func() {
+		s.names.names = noderange.NewNames(func(yield func(string) bool) {
+			for n := range s.Nodes() {
+				if !yield(string(n.Name)) {
+					return
+				}
+			}
+		}, s.Len())
+	})
+	return s.names.names
+}
+
+// Apply returns the world after the change. It does not judge the change: that is Check's. It stamps the documents with
+// the change's revision. Its cost follows what the change touches, not how large the world is; attributes of a
+// group that the index of ports depends on touch every member.
+func Apply(s *Snapshot, c *Change) (*Snapshot, error) {
+	b, err := build(s, c)
+	if err != nil {
+		return nil, err
+	}
+	return b.s, nil
+}
+
+// builder makes the next snapshot.
+type builder struct {
+	old, s *Snapshot
+	dirty  []NodeName // to be indexed again
+	shared bool       // byGroup still belongs to old
+	spared bool       // used still belongs to old
+}
+
+func build(old *Snapshot, c *Change) (*builder, error) {
+	b := &builder{old: old, s: old.clone(c.Revision), shared: true, spared: true}
+	for _, op := range c.Ops {
+		if err := b.put(op, c.Revision); err != nil {
+			return nil, err
+		}
+	}
+	if !b.shared {
+		b.regroup()
+	}
+	if len(b.dirty) > 1 {
+		seen := make(map[NodeName]bool, len(b.dirty))
+		b.dirty = slices.DeleteFunc(b.dirty, func(n NodeName) bool {
+			was := seen[n]
+			seen[n] = true
+			return was
+		})
+	}
+	for _, n := range b.dirty {
+		b.s.indexPorts(n)
+	}
+	return b, nil
+}
+
+func (s *Snapshot) clone(rev Revision) *Snapshot {
+	s.copying.Lock()
+	defer s.copying.Unlock()
+	return &Snapshot{
+		Revision:    rev,
+		Described:   s.Described,
+		nodes:       s.nodes.copy(),
+		groups:      s.groups.copy(),
+		images:      s.images.copy(),
+		deployments: s.deployments.copy(),
+		identities:  s.identities.copy(),
+		states:      s.states.copy(),
+		members:     s.members.Copy(),
+		byGroup:     s.byGroup,
+		dynamic:     s.dynamic,
+		used:        s.used,
+		macs:        s.macs.Copy(),
+		addrs:       s.addrs.Copy(),
+		ports:       s.ports.copy(),
+		names:       s.names,
+		memo:        s.memo,
+	}
+}
+
+func (b *builder) put(op Op, rev Revision) error {
+	s := b.s
+	switch op.Kind {
+	case KindNode:
+		s.Described = rev
+		was := s.Node(NodeName(op.Name))
+		err := set(s.nodes, NodeName(op.Name), op.Doc, func(d *Node) { d.Revision = rev })
+		if err == nil {
+			b.node(NodeName(op.Name), was, s.Node(NodeName(op.Name)))
+		}
+		return err
+	case KindGroup:
+		s.Described = rev
+		was := s.Group(GroupName(op.Name))
+		err := set(s.groups, GroupName(op.Name), op.Doc, func(d *Group) { d.Revision = rev })
+		if err == nil {
+			b.group(GroupName(op.Name), was, s.groups.get(GroupName(op.Name)))
+		}
+		return err
+	case KindImage:
+		return set(s.images, ImageName(op.Name), op.Doc, func(*Image) {})
+	case KindDeployment:
+		return set(s.deployments, NodeName(op.Name), op.Doc, func(d *Deployment) { d.Revision = rev })
+	case KindIdentity:
+		return set(s.identities, NodeName(op.Name), op.Doc, func(d *Identity) { d.Revision = rev })
+	case KindState:
+		return set(s.states, NodeName(op.Name), op.Doc, func(*State) {})
+	}
+	return &UnknownKindError{op.Kind}
+}
+
+func set[K ~string, V any](t table[K, V], k K, doc any, stamp func(*V)) error {
+	if doc == nil {
+		t.remove(k)
+		return nil
+	}
+	v, ok := doc.(*V)
+	if !ok {
+		return fmt.Errorf("document %s: %T is not %T", k, doc, v)
+	}
+	if v == nil { // a typed nil removes, too
+		t.remove(k)
+		return nil
+	}
+	stamp(v)
+	t.set(k, v)
+	return nil
+}
+
+// node keeps what is found from a node in step. Either document may be nil.
+func (b *builder) node(name NodeName, was, is *Node) {
+	b.dirty = append(b.dirty, name)
+	if (was == nil) != (is == nil) && b.s.names == b.old.names {
+		b.s.names = &nameIndex{}
+	}
+	var before, after []GroupName
+	if was != nil {
+		before = was.Groups
+	}
+	if is != nil {
+		after = is.Groups
+		b.uses(is.Attrs)
+	}
+	if slices.Equal(before, after) {
+		return
+	}
+	for _, g := range before {
+		b.s.members.Delete(membership{g, name})
+	}
+	for _, g := range after {
+		b.s.members.Set(membership{g, name})
+	}
+}
+
+// group keeps what is found from a group in step. Either document may be nil.
+func (b *builder) group(name GroupName, was, is *Group) {
+	if b.shared {
+		b.s.byGroup = maps.Clone(b.s.byGroup)
+		b.shared = false
+	}
+	if is == nil {
+		delete(b.s.byGroup, name)
+	} else {
+		b.s.byGroup[name] = newGrouping(is)
+		b.uses(is.Attrs)
+		b.usesOf(b.s.byGroup[name].plan)
+	}
+	if !b.movesPorts(was, is) {
+		return
+	}
+	if name == Everything || was != nil && was.Range != "" || is != nil && is.Range != "" {
+		for n := range b.s.Nodes() {
+			b.dirty = append(b.dirty, n.Name)
+		}
+		return
+	}
+	for n := range b.s.listing(name) {
+		b.dirty = append(b.dirty, n)
+	}
+}
+
+// movesPorts says whether the ports of members can be others after the change of a group.
+func (b *builder) movesPorts(was, is *Group) bool {
+	var x, y map[AttrName]string
+	moved := false
+	if was != nil {
+		x = was.Attrs
+		moved = was.Range != ""
+	}
+	if is != nil {
+		y = is.Attrs
+		moved = moved || is.Range != ""
+	}
+	if moved && !(was != nil && is != nil && was.Range == is.Range) {
+		return true
+	}
+	for a := range differences(x, y) {
+		if isPort(a) || b.s.used[a] {
+			return true
+		}
+	}
+	return false
+}
+
+// differences yields the attributes that are not the same in both.
+func differences(x, y map[AttrName]string) iter.Seq[AttrName] {
+	return func(yield func(AttrName) bool) {
+		for a, v := range x {
+			if w, ok := y[a]; (!ok || w != v) && !yield(a) {
+				return
+			}
+		}
+		for a := range y {
+			if _, ok := x[a]; !ok && !yield(a) {
+				return
+			}
+		}
+	}
+}
+
+// uses notes the attributes that expressions of a document refer to.
+func (b *builder) uses(attrs map[AttrName]string) {
+	for a, v := range attrs {
+		if !hasExpression(v) || isSecret(a) {
+			continue
+		}
+		if e, err := b.s.memo.parse(v); err == nil {
+			for _, a := range e.attrs {
+				b.use(a)
+			}
+		}
+	}
+}
+
+func (b *builder) usesOf(p *noderange.Plan) {
+	if p == nil {
+		return
+	}
+	for _, q := range p.Queries() {
+		if isGlob(q.Attr) {
+			for _, a := range known.all {
+				b.use(a.Name)
+			}
+		}
+		b.use(AttrName(q.Attr))
+	}
+}
+
+func (b *builder) use(a AttrName) {
+	if b.s.used[a] {
+		return
+	}
+	if b.spared {
+		b.s.used = maps.Clone(b.s.used)
+		b.spared = false
+	}
+	b.s.used[a] = true
+}
+
+// regroup lists the dynamic groups anew.
+func (b *builder) regroup() {
+	b.s.dynamic = nil
+	for _, g := range b.s.byGroup {
+		if g.plan != nil {
+			b.s.dynamic = append(b.s.dynamic, g)
+		}
+	}
+	slices.SortFunc(b.s.dynamic, func(x, y *grouping) int { return Natural(string(x.Name), string(y.Name)) })
+}

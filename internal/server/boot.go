@@ -1,0 +1,164 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"muster/internal/api"
+	"muster/internal/boot"
+	"muster/internal/boot/dhcpd"
+	"muster/internal/boot/ra"
+	"muster/internal/boot/tftpd"
+	"muster/internal/identity"
+	"muster/internal/model"
+)
+
+// bootPlace is how machines on an interface reach us.
+func (s *Server) bootPlace(i iface) (boot.Server, error) {
+	p := boot.Server{Interface: i.name, Address: i.address, Network: i.network, HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin()}
+	for _, a := range s.apis {
+		host, port, err := net.SplitHostPort(a[len("https://"):])
+		if err != nil {
+			continue
+		}
+		addr, err := netip.ParseAddr(host)
+		if err == nil && (addr.IsUnspecified() || addr == i.address) {
+			p.APIPort, _ = strconv.Atoi(port)
+			return p, nil
+		}
+	}
+	return p, &api.Error{
+		Code: api.Usage, What: "boot interface " + i.name, Why: "no address of --listen is its address " + i.address.String() + ": nodes could not enrol",
+		Do: "Add --listen " + net.JoinHostPort(i.address.String(), strconv.Itoa(APIPort)),
+	}
+}
+
+// decide asks boot.Decide, commits what it wants recorded, and tells its events with the time that the answer took. With
+// more, operations are added to the same commit. What was decided on a snapshot that another writer overtook is decided again.
+func (s *Server) decide(ctx context.Context, r boot.Request, began time.Time, more func(*model.Snapshot, boot.Decision) ([]model.Op, error)) (boot.Decision, error) {
+	snap := s.store.Snapshot()
+	d := boot.Decide(snap, r, time.Now())
+	if len(d.Ops) > 0 || more != nil && d.Status == http.StatusOK {
+		_, err := s.store.Update(ctx, func(snap *model.Snapshot) (*model.Change, error) {
+			d = boot.Decide(snap, r, time.Now())
+			ops := d.Ops
+			if more != nil && d.Status == http.StatusOK {
+				extra, err := more(snap, d)
+				if err != nil {
+					return nil, err
+				}
+				ops = append(ops, extra...)
+			}
+			return &model.Change{Time: time.Now(), Actor: actor(d.Node), Verb: string(r.Stage), Request: requestID(), What: d.Reason, Ops: ops}, nil
+		})
+		if err != nil {
+			return d, err
+		}
+	}
+	took := time.Since(began).Microseconds()
+	for i := range d.Events {
+		d.Events[i].TookUS = took
+	}
+	s.tellBoot(d.Events)
+	return d, nil
+}
+
+func actor(n model.NodeName) string {
+	if n == "" {
+		return "muster"
+	}
+	return "node " + string(n)
+}
+
+// tellBoot writes events of the boot services, less those that only repeat.
+func (s *Server) tellBoot(events []model.Event) {
+	s.unknown.note(events)
+	s.tell(s.repeated.Filter(events, time.Now())...)
+}
+
+// bootServices runs DHCP, TFTP and router advertisements on an interface until ctx ends. They are open before this returns.
+func (s *Server) bootServices(ctx context.Context, g *errgroup.Group, place boot.Server, files tftpd.Files) error {
+	pure := func(r boot.Request) boot.Decision { return boot.Decide(s.store.Snapshot(), r, time.Now()) }
+	d, err := dhcpd.Open(ctx, dhcpd.Options{Server: place, Decide: pure, Tell: s.tellBoot, Log: s.log})
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return d.Serve(ctx) })
+	t, err := tftpd.Open(ctx, tftpd.Options{Server: place, Files: files, Decide: pure, Tell: s.tellBoot, Log: s.log})
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return t.Serve(ctx) })
+	r, err := ra.Open(ra.Options{Server: place, Decide: pure, Log: s.log})
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return r.Serve(ctx) })
+	return nil
+}
+
+// bootHandler serves what machines fetch over HTTP before they have an identity: script, kernel, initramfs, loader.
+func (s *Server) bootHandler(place boot.Server, files tftpd.Files) http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /boot/script", func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		token, hash := identity.NewToken()
+		req := boot.Request{
+			Stage: boot.StageScript, Server: place, MAC: r.URL.Query().Get("mac"), Source: source(r),
+			Token: model.NewSecret(token), TokenHash: hash,
+		}
+		d, err := s.decide(r.Context(), req, began, nil)
+		if err != nil {
+			s.log.Error("boot script", "from", r.RemoteAddr, "err", err)
+			http.Error(w, "the service cannot record the boot: try again", http.StatusServiceUnavailable)
+			return
+		}
+		if d.Status != http.StatusOK {
+			http.Error(w, d.Reason, d.Status)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write([]byte(d.Script.Reveal()))
+	})
+	m.HandleFunc("GET /boot/file/{digest}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		req := boot.Request{Stage: boot.StageFile, Server: place, Source: source(r), Path: r.PathValue("digest") + "/" + r.PathValue("name")}
+		d, err := s.decide(r.Context(), req, began, nil)
+		if err != nil || d.Status != http.StatusOK {
+			http.Error(w, d.Reason, max(d.Status, http.StatusForbidden))
+			return
+		}
+		dep := s.store.Snapshot().Deployment(d.Node)
+		if dep == nil {
+			http.Error(w, "nothing is deployed any more", http.StatusConflict)
+			return
+		}
+		if err := s.sendFile(w, r, dep.Image, d.File); err != nil {
+			e := about(d.Node, boot.StepFile, d.File.Name+" could not be sent")
+			e.Reason, e.Bad = err.Error(), true
+			s.tell(e)
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	m.HandleFunc("GET /boot/loader/{name}", func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		req := boot.Request{Stage: boot.StageLoader, Server: place, Source: source(r), Path: r.PathValue("name")}
+		d, err := s.decide(r.Context(), req, began, nil)
+		file, ok := files[d.Loader]
+		if err != nil || d.Status != http.StatusOK || !ok {
+			http.Error(w, d.Reason, max(d.Status, http.StatusForbidden))
+			return
+		}
+		w.Header().Set("Content-Type", "application/efi")
+		w.Header().Set("Content-Length", strconv.Itoa(len(file.Data)))
+		_, _ = w.Write(file.Data)
+	})
+	return m
+}

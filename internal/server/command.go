@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"muster/internal/api"
+)
+
+// Command is `muster serve`. node is the node program for images; it may be missing where no image is built.
+func Command(node []byte) *cobra.Command {
+	var cfg Config
+	var netns, level string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Long: `Runs the service: store, API on a unix socket and on TLS, BMCs and consoles, and, on the
+interfaces named with --boot, DHCP, TFTP and HTTP for machines that boot from the network.
+
+Without --boot nothing is answered on any network but the TLS API on the loopback address.
+The first start makes keys, a certificate authority and an administrator in the data directory.`,
+		Example: `  muster serve --data /var/lib/muster --boot eth1
+  muster serve --data ./data --netns muster-lab --boot br0     # beside: muster lab up`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if netns != "" && os.Getenv(enteredEnv) == "" {
+				return enter(netns)
+			}
+			log, err := logger(cmd.ErrOrStderr(), level)
+			if err != nil {
+				return err
+			}
+			if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
+				return err
+			}
+			if netns != "" {
+				unix.CloseOnExec(outsideFD)
+				cfg.Outside = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), outsideFD)
+			}
+			cfg.Log, cfg.Node, cfg.Version = log, node, Version()
+			cfg.Ready = func(s *Server) { announce(cmd.ErrOrStderr(), s) }
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return Run(ctx, cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of all state")
+	f.StringSliceVar(&cfg.Boot, "boot", nil, "interface on which to answer DHCP, TFTP and boot HTTP; may be repeated")
+	f.StringSliceVar(&cfg.Listen, "listen", nil, fmt.Sprintf("address:port of the TLS API (default port %d on the boot interfaces, else on 127.0.0.1)", APIPort))
+	f.IntVar(&cfg.HTTPPort, "http-port", HTTPPort, "port of boot scripts, kernels and initramfs on the boot interfaces")
+	f.StringVar(&netns, "netns", "", "network namespace to serve in, such as that of a lab; image builds still fetch packages outside of it")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+func logger(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, &api.Error{Code: api.Usage, What: "serve", Why: "there is no log level " + level, Do: "Use debug, info, warn or error"}
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+func announce(w io.Writer, s *Server) {
+	fmt.Fprintf(w, "muster is ready: socket unix:%s", s.Socket())
+	if len(s.apis) > 0 {
+		fmt.Fprintf(w, ", API %s", strings.Join(s.apis, " "))
+	}
+	if len(s.cfg.Boot) > 0 {
+		fmt.Fprintf(w, ", boot services on %s", strings.Join(s.cfg.Boot, " "))
+	}
+	fmt.Fprintln(w)
+}
+
+// The namespace is entered by starting again inside it, since all threads must be in it. A handle on the one outside
+// stays open at a fixed number.
+const (
+	enteredEnv = "MUSTER_ENTERED"
+	outsideFD  = 100
+)
+
+func enter(name string) error {
+	path := name
+	if !strings.Contains(name, "/") {
+		path = filepath.Join("/run/netns", name)
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return &api.Error{Code: api.Usage, What: "serve --netns " + name, Why: err.Error(), Do: "See which there are: ip netns list; make one with: muster lab up"}
+	}
+	runtime.LockOSThread() // exec keeps the calling thread's namespace for the whole new program
+	outside, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return fmt.Errorf("serve --netns: %w", err)
+	}
+	if err := unix.Dup3(int(outside.Fd()), outsideFD, 0); err != nil {
+		return fmt.Errorf("serve --netns: %w", err)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return &api.Error{Code: api.Usage, What: "serve --netns " + name, Why: "enter the namespace: " + err.Error(), Do: "It needs root"}
+	}
+	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), enteredEnv+"=1"))
+}
+
+// Version is the version of this build: of the module, else of the commit.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "development"
+}
+
+// Exit is the exit status for an error of the daemon's commands.
+func Exit(err error) int {
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Exit()
+	case errors.Is(err, context.Canceled):
+		return 0
+	}
+	return 1
+}

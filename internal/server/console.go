@@ -1,0 +1,270 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"muster/internal/api"
+	"muster/internal/bmc"
+	"muster/internal/console"
+	"muster/internal/model"
+)
+
+// reconcileConsoles keeps a console for every node that has a BMC and wants one, as the snapshot changes.
+func (s *Server) reconcileConsoles(ctx context.Context) error {
+	have := map[model.NodeName]bool{}
+	for {
+		snap := s.store.Snapshot()
+		want := map[model.NodeName]bool{}
+		for n := range snap.Nodes() {
+			if key, ok := s.consoleKey(snap, n); ok {
+				want[n.Name] = true
+				if err := s.consoles.Set(n.Name, key, s.serial(n.Name)); err != nil {
+					s.log.Error("console", "node", n.Name, "err", err)
+				}
+			}
+		}
+		for n := range have {
+			if !want[n] {
+				s.consoles.Remove(n)
+			}
+		}
+		have = want
+		err := s.store.Wait(ctx, func(now *model.Snapshot) bool { return now.Described != snap.Described })
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// consoleKey says whether a node's console is to be recorded; the key changes when its BMC does.
+func (s *Server) consoleKey(snap *model.Snapshot, n *model.Node) (string, bool) {
+	if record, err := snap.Attr(n, "console.record"); err != nil || record == "false" {
+		return "", false
+	}
+	_, key, err := s.target(snap, n)
+	return key, err == nil
+}
+
+// serial connects a node's console by the BMC that it has at that time.
+func (s *Server) serial(name model.NodeName) console.Source {
+	return func(ctx context.Context) (console.Stream, error) {
+		snap := s.store.Snapshot()
+		n := snap.Node(name)
+		if n == nil {
+			return nil, errors.New("the node was removed")
+		}
+		d, err := s.driver(snap, n)
+		if err != nil {
+			return nil, err
+		}
+		line, err := d.Serial(ctx)
+		if err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		return heldLine{line, d}, nil
+	}
+}
+
+// heldLine keeps a driver as long as its serial line is used.
+type heldLine struct {
+	bmc.Stream
+	driver bmc.Driver
+}
+
+func (l heldLine) Close() error { return errors.Join(l.Stream.Close(), l.driver.Close()) }
+
+func (q *request) consoleNode() (model.NodeName, error) {
+	names, err := q.expand(api.Range{Range: q.PathValue("node")})
+	if err != nil {
+		return "", err
+	}
+	if len(names) != 1 {
+		return "", &api.Error{Code: api.Usage, What: "console", Why: q.PathValue("node") + " names more than one node", Do: "Name one"}
+	}
+	return names[0], nil
+}
+
+func consoleProblem(err error) error {
+	var e *console.Error
+	if errors.As(err, &e) {
+		out := &api.Error{Code: api.Failed, What: e.What, Why: e.Why, Do: e.Do}
+		if errors.Is(err, console.ErrUnknown) {
+			out.Code = api.Unknown
+		}
+		return out
+	}
+	return err
+}
+
+func (s *Server) listConsoles(q *request) error {
+	out := []api.ConsoleInfo{}
+	for _, i := range s.consoles.List() {
+		out = append(out, api.ConsoleInfo{Node: string(i.Node), State: recording(i), Since: i.Since, Bytes: i.Bytes, Watchers: i.Watchers})
+	}
+	return q.answer(out)
+}
+
+// recording is "recording", or why not.
+func recording(i console.Info) string {
+	if i.State == console.Connected && i.Reason == "" {
+		return "recording"
+	}
+	if i.Reason == "" {
+		return string(i.State)
+	}
+	return string(i.State) + ": " + i.Reason
+}
+
+// consoleLog sends the record as bytes or, with replay=true, as lines of [api.ConsoleChunk] with their times.
+func (s *Server) consoleLog(q *request) error {
+	n, err := q.consoleNode()
+	if err != nil {
+		return err
+	}
+	v := q.URL.Query()
+	from, err := since(v.Get("since"), time.Now())
+	if err != nil {
+		return err
+	}
+	if v.Get("replay") == "true" {
+		return s.replay(q, n, from)
+	}
+	o := console.LogOptions{Since: from, Times: v.Get("times") == "true"}
+	if t := v.Get("tail"); t != "" {
+		if o.Tail, err = strconv.Atoi(t); err != nil || o.Tail < 0 {
+			return &api.Error{Code: api.Usage, What: "console", Why: "tail is not a number of lines: " + t}
+		}
+	}
+	r, err := s.consoles.Log(n, o)
+	if err != nil {
+		return consoleProblem(err)
+	}
+	defer r.Close()
+	q.w.Header().Set("Content-Type", "application/octet-stream")
+	_, err = io.Copy(q.w, r)
+	if err != nil {
+		s.log.Warn("console log was cut", "node", n, "err", err)
+	}
+	return nil
+}
+
+func (s *Server) replay(q *request, n model.NodeName, from time.Time) error {
+	chunks, err := s.consoles.Replay(n, from)
+	if err != nil {
+		return consoleProblem(err)
+	}
+	q.w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(q.w)
+	for c, err := range chunks {
+		if err != nil {
+			s.log.Warn("console replay was cut", "node", n, "err", err)
+			return nil
+		}
+		if enc.Encode(api.ConsoleChunk{Time: c.Time, Data: c.Data, Mark: c.Mark}) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// attachConsole turns the request into a web socket: binary messages are the serial line, text messages control.
+func (s *Server) attachConsole(q *request) error {
+	n, err := q.consoleNode()
+	if err != nil {
+		return err
+	}
+	v := q.URL.Query()
+	o := console.AttachOptions{Write: v.Get("write") == "true", Take: v.Get("take") == "true", Who: q.who.Name}
+	o.Cols, _ = strconv.Atoi(v.Get("cols"))
+	o.Rows, _ = strconv.Atoi(v.Get("rows"))
+	ctx, cancel := context.WithCancel(q.Context())
+	defer cancel()
+	session, err := s.consoles.Attach(ctx, n, o)
+	if err != nil {
+		return consoleProblem(err)
+	}
+	defer session.Close()
+	ws, err := websocket.Accept(q.w, q.Request, nil)
+	if err != nil {
+		return nil // it has answered
+	}
+	defer func() { _ = ws.CloseNow() }()
+	go func() {
+		defer cancel()
+		defer session.Close()
+		fromWatcher(ctx, ws, session)
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-session.Events():
+				if control(ctx, ws, string(e.Type), e.Text) != nil {
+					return
+				}
+			}
+		}
+	}()
+	buf := make([]byte, 16<<10)
+	for {
+		k, err := session.Read(buf)
+		if err != nil || ws.Write(ctx, websocket.MessageBinary, buf[:k]) != nil {
+			break
+		}
+	}
+	cancel()
+	<-done
+	return nil
+}
+
+func control(ctx context.Context, ws *websocket.Conn, kind, text string) error {
+	b, err := json.Marshal(api.ConsoleControl{Type: kind, Text: text})
+	if err != nil {
+		return err
+	}
+	return ws.Write(ctx, websocket.MessageText, b)
+}
+
+// fromWatcher takes what a watcher types and asks until the web socket ends.
+func fromWatcher(ctx context.Context, ws *websocket.Conn, session *console.Session) {
+	for {
+		kind, b, err := ws.Read(ctx)
+		if err != nil {
+			return
+		}
+		if kind == websocket.MessageBinary {
+			_, err = session.Write(b)
+		} else {
+			err = command(session, b)
+		}
+		if err != nil && control(ctx, ws, "error", err.Error()) != nil {
+			return
+		}
+	}
+}
+
+func command(session *console.Session, b []byte) error {
+	var c api.ConsoleControl
+	if err := json.Unmarshal(b, &c); err != nil {
+		return fmt.Errorf("control message: %w", err)
+	}
+	switch c.Type {
+	case "break":
+		return session.Break()
+	case "take":
+		session.Take()
+		return nil
+	}
+	return fmt.Errorf("there is no control message %q; there are break, take", c.Type)
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/bmc"
+	"muster/internal/model"
+)
+
+func (s *Server) deploy(q *request) error {
+	var in api.Deploy
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	if err := checkDeploy(q.snap, in); err != nil {
+		return err
+	}
+	nodes, err := q.nodes("deploy", in.Range)
+	if err != nil {
+		return err
+	}
+	if !in.DryRun {
+		if err := s.arm(q, in, nodes); err != nil {
+			return err
+		}
+	}
+	after := s.store.Snapshot()
+	return each(q, in.Range, nodes, powerFanout, powerTime, func(ctx context.Context, n *model.Node) (api.DeployResult, *api.Error) {
+		out := api.DeployResult{Result: api.Result{Node: string(n.Name)}, Image: in.Image}
+		if d := after.Deployment(n.Name); d != nil {
+			out.Image, out.Phase = string(d.Image), string(d.Phase)
+		}
+		if in.Reboot && !in.DryRun {
+			if err := s.reboot(ctx, q, n); err != nil {
+				out.Error = bmcProblem(n.Name, "deploy --reboot", err)
+			}
+		}
+		return out, out.Error
+	})
+}
+
+func checkDeploy(snap *model.Snapshot, in api.Deploy) error {
+	switch {
+	case in.None && (in.Image != "" || in.Reboot):
+		return &api.Error{Code: api.Usage, What: "deploy", Why: "--none goes neither with an image nor with --reboot"}
+	case in.None:
+		return nil
+	case in.Image == "":
+		return &api.Error{Code: api.Usage, What: "deploy", Why: "no image named", Do: "Name one: " + imageNames(snap)}
+	case in.Boots < 0:
+		return &api.Error{Code: api.Usage, What: "deploy", Why: "a deployment cannot have " + strconv.Itoa(in.Boots) + " network boots"}
+	case snap.Image(model.ImageName(in.Image)) == nil:
+		return &api.Error{Code: api.Unknown, What: "deploy", Why: "there is no image " + in.Image, Do: "There is: " + imageNames(snap)}
+	}
+	return nil
+}
+
+func imageNames(snap *model.Snapshot) string {
+	var names []string
+	for i := range snap.Images() {
+		names = append(names, string(i.Name))
+	}
+	if len(names) == 0 {
+		return "none yet; build one: muster image build debian12 --name compute"
+	}
+	return strings.Join(names, ", ")
+}
+
+// arm commits the intent for all nodes, all or nothing.
+func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
+	_, err := s.commit(q.Context(), q, "deploy", false, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+		now := time.Now()
+		var ops []model.Op
+		names := make([]model.NodeName, len(nodes))
+		for i, n := range nodes {
+			names[i] = n.Name
+			op := model.Op{Kind: model.KindDeployment, Name: string(n.Name)}
+			if !in.None {
+				boots := in.Boots
+				if boots == 0 {
+					text, err := snap.Attr(n, "boot.count")
+					if err != nil {
+						return nil, "", nil, err
+					}
+					boots, _ = strconv.Atoi(text)
+				}
+				boots = max(1, boots)
+				op.Doc = &model.Deployment{
+					Node: n.Name, Image: model.ImageName(in.Image), Boots: boots, Left: boots, Phase: model.Armed, Since: now,
+				}
+			} else if snap.Deployment(n.Name) == nil {
+				continue
+			}
+			ops = append(ops, op)
+		}
+		what := "armed with image " + in.Image
+		step := "deploy.armed"
+		if in.None {
+			what, step = "nothing is deployed any more", "deploy.none"
+		}
+		return ops, what + ": " + fold(names), perNode(names, step, what, q.who.Name), nil
+	})
+	return err
+}
+
+// reboot sends a node through its network boot.
+func (s *Server) reboot(ctx context.Context, q *request, n *model.Node) error {
+	d, err := s.driver(q.snap, n)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.SetBootDevice(ctx, bmc.BootDevice{Device: "network"}); err != nil {
+		return fmt.Errorf("boot device: %w", err)
+	}
+	was, err := d.Power(ctx)
+	if err != nil {
+		return err
+	}
+	e := about(n.Name, "power.cycle", "power cycle into the network")
+	e.Actor, e.Reason = q.who.Name, "deploy --reboot; it was "+string(was)
+	if was == bmc.PowerOff {
+		e.Step, e.What = "power.on", "power on into the network"
+	}
+	s.tell(e)
+	if err := setPower(ctx, d, bmc.Cycle, was); err != nil {
+		return err
+	}
+	s.wentDown(n.Name, "cycle")
+	s.sawPower(n.Name, string(bmc.PowerOn))
+	return nil
+}

@@ -1,0 +1,222 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/bmc"
+	"muster/internal/identity"
+	"muster/internal/model"
+)
+
+// powerFanout is how many BMCs are worked on at once. They share a few sockets, so it bounds memory, not files.
+const powerFanout = 512
+
+// powerTime is how long one BMC may take; waitTime with --wait.
+const (
+	powerTime = 15 * time.Second
+	waitTime  = 2 * time.Minute
+)
+
+// target reads a node's BMC from the snapshot. key changes when its address, user or password does.
+func (s *Server) target(snap *model.Snapshot, n *model.Node) (t bmc.Target, key string, err error) {
+	values := map[model.AttrName]string{}
+	for _, a := range []model.AttrName{"bmc.address", "bmc.user", "bmc.password", "bmc.port", "bmc.cipher", "bmc.driver"} {
+		if values[a], err = snap.Attr(n, a); err != nil {
+			return t, "", &api.Error{Code: api.Failed, What: string(a), Why: err.Error(), Node: string(n.Name)}
+		}
+	}
+	if values["bmc.address"] == "" || values["bmc.driver"] == "null" {
+		return t, "", &api.Error{
+			Code: api.Failed, Node: string(n.Name), What: "no BMC", Why: "bmc.address is not set",
+			Do: "Set it: muster set " + string(n.Name) + " bmc.address=ADDRESS bmc.user=NAME bmc.password=-",
+		}
+	}
+	t = bmc.Target{Node: n.Name, Address: values["bmc.address"], User: values["bmc.user"]}
+	if t.Password, err = s.keys.Unseal(values["bmc.password"]); err != nil {
+		return t, "", &api.Error{Code: api.Failed, What: "bmc.password", Why: err.Error(), Node: string(n.Name)}
+	}
+	t.Port, _ = strconv.Atoi(values["bmc.port"])
+	t.Cipher, _ = strconv.Atoi(values["bmc.cipher"])
+	// The sealed text stands for the password: it is new whenever the password was set.
+	key = identity.TokenHash(fmt.Sprint(t.Address, "\x00", t.Port, "\x00", t.User, "\x00", t.Cipher, "\x00", values["bmc.password"]))
+	return t, key, nil
+}
+
+// driver opens the node's BMC; the caller closes it. The session to the BMC is the engine's: all drivers of a BMC share it.
+func (s *Server) driver(snap *model.Snapshot, n *model.Node) (bmc.Driver, error) {
+	t, _, err := s.target(snap, n)
+	if err != nil {
+		return nil, err
+	}
+	return s.engine.Open(t), nil
+}
+
+// bmcProblem makes an API error of what a driver said.
+func bmcProblem(n model.NodeName, verb string, err error) *api.Error {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	out := &api.Error{Code: api.Failed, What: verb, Why: err.Error(), Node: string(n)}
+	var b *bmc.Error
+	if errors.As(err, &b) {
+		out.Why, out.Do = b.Why, b.Do
+	} else if errors.Is(err, context.DeadlineExceeded) {
+		out.Why = "the BMC did not finish in time"
+		out.Do = "Ask for more with --timeout"
+	}
+	return out
+}
+
+func (s *Server) power(q *request) error {
+	var in api.Power
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	if in.Action == "" {
+		in.Action = "status"
+	}
+	actions := []string{"status", "on", "off", "softoff", "cycle", "reset", "diag"}
+	if !slices.Contains(actions, in.Action) {
+		return &api.Error{Code: api.Usage, What: "power", Why: "there is no action " + in.Action, Do: "Use one of: status, on, off, softoff, cycle, reset, diag"}
+	}
+	nodes, err := q.nodes("power", in.Range)
+	if err != nil {
+		return err
+	}
+	limit := powerTime
+	if in.Wait {
+		limit = waitTime
+	}
+	return each(q, in.Range, nodes, powerFanout, limit, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
+		out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
+		if err := s.powerOne(ctx, q, n, in, &out); err != nil {
+			out.Error = bmcProblem(n.Name, "power "+in.Action, err)
+			if in.Action != "status" && !in.DryRun {
+				e := about(n.Name, "power."+in.Action, "power "+in.Action+" did not work")
+				e.Reason, e.Actor, e.Bad = out.Error.Why, q.who.Name, true
+				s.tell(e)
+			}
+		}
+		return out, out.Error
+	})
+}
+
+func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api.Power, out *api.PowerResult) error {
+	d, err := s.driver(q.snap, n)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	was, err := d.Power(ctx)
+	if err != nil {
+		return err
+	}
+	out.State = string(was)
+	if in.Action == "status" || in.DryRun {
+		s.sawPower(n.Name, string(was))
+		return nil
+	}
+	out.Was = string(was)
+	e := about(n.Name, "power."+in.Action, "power "+in.Action)
+	e.Actor, e.Reason = q.who.Name, "asked for; it was "+string(was)
+	s.tell(e) // before it happens: what the machine does next comes after it on the timeline
+	if err := setPower(ctx, d, bmc.Action(in.Action), was); err != nil {
+		return err
+	}
+	s.wentDown(n.Name, in.Action)
+	want := map[string]bmc.PowerState{"on": bmc.PowerOn, "cycle": bmc.PowerOn, "reset": bmc.PowerOn, "off": bmc.PowerOff, "softoff": bmc.PowerOff}[in.Action]
+	for {
+		now, err := d.Power(ctx)
+		if err != nil {
+			return err
+		}
+		out.State = string(now)
+		if !in.Wait || want == "" || now == want {
+			s.sawPower(n.Name, string(now))
+			return nil
+		}
+		if err := pause(ctx, 250*time.Millisecond); err != nil {
+			return fmt.Errorf("still %s: %w", now, err)
+		}
+	}
+}
+
+// wentDown records that what ran on the node has ended, where the action ends it at once.
+func (s *Server) wentDown(n model.NodeName, action string) {
+	if action == "off" || action == "cycle" || action == "reset" {
+		s.observe(n, func(st *model.State) bool {
+			st.Down = time.Now()
+			return true
+		})
+	}
+}
+
+// setPower does the action. A machine that is off is switched on by cycle: many BMCs refuse to cycle it (IPMI 2.0 §28.3).
+func setPower(ctx context.Context, d bmc.Driver, a bmc.Action, was bmc.PowerState) error {
+	if a == bmc.Cycle && was == bmc.PowerOff {
+		a = bmc.On
+	}
+	return d.SetPower(ctx, a)
+}
+
+// pause waits between two looks at something that cannot tell when it changes.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func (s *Server) bootdev(q *request) error {
+	var in api.BootDev
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	if in.Device != "" && !slices.Contains([]string{"network", "disk", "cd", "setup", "default"}, in.Device) {
+		return &api.Error{Code: api.Usage, What: "bootdev", Why: "there is no boot device " + in.Device, Do: "Use one of: network, disk, cd, setup, default"}
+	}
+	if !slices.Contains([]string{"", "uefi", "bios"}, in.Firmware) {
+		return &api.Error{Code: api.Usage, What: "bootdev", Why: "there is no firmware " + in.Firmware, Do: "Use --uefi or --bios"}
+	}
+	nodes, err := q.nodes("bootdev", in.Range)
+	if err != nil {
+		return err
+	}
+	return each(q, in.Range, nodes, powerFanout, powerTime, func(ctx context.Context, n *model.Node) (api.BootDevResult, *api.Error) {
+		out := api.BootDevResult{Result: api.Result{Node: string(n.Name)}}
+		err := func() error {
+			d, err := s.driver(q.snap, n)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			if in.Device != "" && !in.DryRun {
+				dev := bmc.BootDevice{Device: in.Device, Persist: in.Persist, Firmware: in.Firmware}
+				if err := d.SetBootDevice(ctx, dev); err != nil {
+					return err
+				}
+				e := about(n.Name, "bootdev", "boot device "+in.Device)
+				e.Actor = q.who.Name
+				s.tell(e)
+			}
+			dev, err := d.BootDevice(ctx)
+			out.Device, out.Persist, out.Firmware = dev.Device, dev.Persist, dev.Firmware
+			return err
+		}()
+		if err != nil {
+			out.Error = bmcProblem(n.Name, "bootdev "+in.Device, err)
+		}
+		return out, out.Error
+	})
+}

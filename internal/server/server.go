@@ -1,0 +1,190 @@
+// Package server is the daemon: it wires the rooms together and answers the API, one file a verb.
+//
+// [Run] starts, in this order: keys, store, interfaces, listeners, BMC engine, consoles, boot services. Whatever cannot
+// start is named with the reason, and nothing is left half-started. The world is read from one snapshot at the top of
+// each request or packet. On the end of its context everything is told to stop and is waited for.
+//
+//	unix socket ─┐                     ┌─ bmc/ipmi ── console
+//	TLS         ─┼─ verbs ── snapshot ─┤
+//	boot HTTP   ─┤     │               └─ remote (ssh)
+//	DHCP, TFTP  ─┘     └── store.Commit, Observe, Tell
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"muster/internal/api"
+	"muster/internal/auth"
+	"muster/internal/bmc/ipmi"
+	"muster/internal/boot"
+	"muster/internal/console"
+	"muster/internal/identity"
+	"muster/internal/model"
+	"muster/internal/store"
+)
+
+// Config is what needs a restart to change. The zero value of each field is good but for Data and Node.
+type Config struct {
+	// Data is the directory that holds all state; made with mode 0700.
+	Data string
+	// Boot names the interfaces on which DHCP, TFTP and boot HTTP answer; none means no boot services.
+	Boot []string
+	// Listen are the addresses "host:port" of the TLS API. Empty: port 7443 on the boot interfaces' addresses, or on
+	// the loopback address without any.
+	Listen []string
+	// HTTPPort serves boot scripts, kernels and initramfs on the boot interfaces; 0 is 7080.
+	HTTPPort int
+	// Outside is the path of a network namespace with a way to the package mirrors, for image builds; empty is ours.
+	Outside string
+	// Node is the node program that image builds put into images.
+	Node []byte
+	// Log gets what the service has to say; nil is silent.
+	Log *slog.Logger
+	// Ready is called when every listener listens.
+	Ready func(*Server)
+	// Version is what GET /v1/version answers.
+	Version string
+}
+
+// Defaults of the ports.
+const (
+	APIPort  = 7443
+	HTTPPort = 7080
+)
+
+// Server is the running daemon.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	started  time.Time
+	keys     *identity.Authority
+	store    *store.Store
+	engine   *ipmi.Engine
+	consoles *console.Hub
+	seen     sightings
+	unknown  machines
+	repeated boot.Seen
+	ifaces   []iface
+	apis     []string
+	building atomic.Bool
+}
+
+// Run runs the service until ctx ends. It returns nil when it was told to stop and everything stopped cleanly.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.HTTPPort == 0 {
+		cfg.HTTPPort = HTTPPort
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, started: time.Now()}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	var err error
+	if s.ifaces, err = findInterfaces(cfg.Boot); err != nil {
+		return err
+	}
+	// The store comes first: its lock keeps a second service out of the directory.
+	if s.store, err = store.Open(ctx, store.Options{Dir: filepath.Join(cfg.Data, "store"), Log: s.log}); err != nil {
+		return err
+	}
+	defer func() {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("store", "err", err)
+		}
+	}()
+	var made bool
+	if s.keys, made, err = identity.Open(filepath.Join(cfg.Data, "keys"), empty(s.store.Snapshot())); err != nil {
+		return err
+	}
+	if made {
+		s.log.Info("first start: made the CA, the service's keys and an administrator", "identity", s.keys.AdminBundle())
+	}
+	if s.engine, err = ipmi.New(ipmi.Options{Log: s.log}); err != nil {
+		return err
+	}
+	defer s.engine.Close()
+	if s.consoles, err = console.New(console.Options{Dir: filepath.Join(cfg.Data, "console"), Log: s.log}); err != nil {
+		return err
+	}
+
+	ls, err := s.listen()
+	if err != nil {
+		return err
+	}
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	if err := ls.serve(ctx, g, s); err != nil {
+		cancel()
+		return errors.Join(err, g.Wait())
+	}
+	g.Go(func() error { return s.consoles.Run(ctx) })
+	g.Go(func() error { return s.reconcileConsoles(ctx) })
+	g.Go(func() error { return s.watchPower(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.store.Done():
+			return s.store.Err()
+		}
+	})
+	s.tell(event("service.start", "muster "+cfg.Version+" started"))
+	if cfg.Ready != nil {
+		cfg.Ready(s)
+	}
+	err = g.Wait()
+	if parent.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // told to stop
+	}
+	s.tell(event("service.stop", "muster stops"))
+	return err
+}
+
+// empty says that nothing was described yet, so nothing was sealed or signed.
+func empty(snap *model.Snapshot) bool {
+	for range snap.Groups() {
+		return false
+	}
+	return snap.Len() == 0
+}
+
+// Socket is the path of the unix socket.
+func (s *Server) Socket() string { return filepath.Join(s.cfg.Data, "muster.sock") }
+
+// APIs are the addresses of the TLS API, as URLs.
+func (s *Server) APIs() []string { return s.apis }
+
+func (s *Server) certificates() auth.Certificates {
+	return auth.Certificates{
+		NodeUnit: identity.UnitNode, AdminUnit: identity.UnitAdmin,
+		Fingerprint: func(k any) string { return identity.Fingerprint(k) },
+	}
+}
+
+func (s *Server) version(q *request) error {
+	return q.answer(api.Version{
+		Version: s.cfg.Version, Started: s.started, Revision: int64(q.snap.Revision), Who: q.who.Name,
+		Pin: s.keys.Pin(), API: s.apis, Boot: s.cfg.Boot, Data: s.cfg.Data,
+	})
+}
+
+func requestID() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}

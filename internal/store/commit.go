@@ -1,0 +1,352 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
+
+	"muster/internal/model"
+)
+
+// Of the conflicts that [Store.Update] meets, polite many are with others at work; after these it has the store for itself, where only
+// another manager can be in the way. After patience many the caller gets the conflict.
+const (
+	polite   = 3
+	patience = 100
+)
+
+// Commit writes the change as one transaction, all or nothing, with its record (who, when, why), and sets c.Revision.
+// When it returns without error the change is on disk, Snapshot is of at least that revision, and Events has its events.
+//
+// c.Revision says on entry which snapshot the change was built on: when a document that it puts or removes was changed
+// since, nothing is written and the error is a *[ConflictError]. Zero: the change was built on nothing, and replaces
+// whatever is there.
+//
+// The documents, the events and c.What must hold no readable secret; the documents are not changed afterwards. An event without a
+// time or an actor gets those of the change. Cancelling ctx does not stop a commit that is on its way: it is waited for, so
+// that its outcome is known.
+func (s *Store) Commit(ctx context.Context, c *model.Change) (model.Revision, error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.inflight.Done()
+	s.turn.RLock()
+	defer s.turn.RUnlock()
+	return s.commit(ctx, c)
+}
+
+// Update commits what build makes of the newest snapshot. When one of the documents was changed by somebody else meanwhile, build
+// is called again with the newer snapshot: it must do nothing but look and return, and not write to the store itself. A nil change commits nothing, and the
+// revision of the snapshot is returned.
+func (s *Store) Update(ctx context.Context, build func(*model.Snapshot) (*model.Change, error)) (model.Revision, error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.inflight.Done()
+	for try := 1; ; try++ {
+		rev, err := s.attempt(ctx, build, try > polite)
+		if conflict := (*ConflictError)(nil); !errors.As(err, &conflict) || try == patience {
+			return rev, err
+		} else if err := s.reach(ctx, conflict.Revision); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// attempt builds and commits once; alone means that no other commit of this process is on its way meanwhile.
+func (s *Store) attempt(ctx context.Context, build func(*model.Snapshot) (*model.Change, error), alone bool) (model.Revision, error) {
+	if alone {
+		s.turn.Lock()
+		defer s.turn.Unlock()
+	} else {
+		s.turn.RLock()
+		defer s.turn.RUnlock()
+	}
+	snap := s.Snapshot()
+	c, err := build(snap)
+	if err != nil {
+		return 0, err
+	}
+	if c == nil {
+		return snap.Revision, nil
+	}
+	c.Revision = snap.Revision
+	return s.commit(ctx, c)
+}
+
+// enter counts a writer in, unless the store is closed.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return &Error{Kind: Closed, What: "commit", Why: "the store is closed"}
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	s.inflight.Add(1)
+	return nil
+}
+
+func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if c.Time.IsZero() {
+		c.Time = time.Now()
+	}
+	for i := range c.Events {
+		e := &c.Events[i]
+		if e.Time.IsZero() {
+			e.Time = c.Time
+		}
+		if e.Actor == "" {
+			e.Actor = c.Actor
+		}
+	}
+	base := c.Revision
+	kept := *c
+	kept.Revision = 0
+	rec, err := json.Marshal(&kept)
+	if err != nil {
+		return 0, fmt.Errorf("commit %s: record: %w", c.Verb, err)
+	}
+	if err := fits(c, len(c.Ops), 0); err != nil {
+		return 0, err
+	}
+	puts, size, err := encode(c.Ops)
+	if err != nil {
+		return 0, fmt.Errorf("commit %s: %w", c.Verb, err)
+	}
+	size += len(rec)
+	if err := fits(c, len(puts), size); err != nil {
+		return 0, err
+	}
+	if err := s.room("commit "+c.Verb, 4*size); err != nil { // in the log, in the database, and its pages copied
+		return 0, err
+	}
+	for {
+		w := s.world.Load()
+		ifs, err := s.unchanged(ctx, w, c.Ops, base)
+		if err != nil {
+			return 0, err
+		}
+		key := changeKey(s.nextOrder())
+		ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
+		then := append(puts[:len(puts):len(puts)], clientv3.OpPut(key, string(rec)))
+		res, err := s.engine.client.Txn(context.WithoutCancel(ctx)).If(ifs...).Then(then...).Commit()
+		switch {
+		case err == nil && res.Succeeded:
+			c.Revision = model.Revision(res.Header.Revision)
+		case err == nil:
+			// A document or the change's own key was written meanwhile; the newer world tells which.
+			if err := s.reach(ctx, model.Revision(res.Header.Revision)); err != nil {
+				return 0, err
+			}
+			continue
+		case !errors.Is(err, rpctypes.ErrTimeout):
+			return 0, s.commitError(c, err)
+		default:
+			rev, settled := s.settle(context.WithoutCancel(ctx), key)
+			if settled != nil {
+				return 0, s.commitError(c, errors.Join(err, settled))
+			}
+			if rev == 0 {
+				continue
+			}
+			c.Revision = rev
+		}
+		if size > large {
+			s.shed(context.WithoutCancel(ctx))
+		}
+		return c.Revision, s.reach(context.WithoutCancel(ctx), c.Revision)
+	}
+}
+
+// settleLimit is how long the outcome of a commit is asked for that etcd gave no answer to in its own time (5.5 s).
+const settleLimit = 2 * time.Minute
+
+// settle finds out whether the transaction with that change record was made, and sees to it that it is not made later: the transaction wants the
+// key not to be there, so either the key is there, or putting an empty one there keeps the transaction out for ever. It returns
+// the transaction's revision, zero when it was not and will not be made.
+func (s *Store) settle(ctx context.Context, key string) (model.Revision, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for {
+		res, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+			Then(clientv3.OpPut(key, "")).Else(clientv3.OpGet(key)).Commit()
+		if failed := s.Err(); failed != nil {
+			return 0, failed
+		}
+		switch {
+		case errors.Is(err, rpctypes.ErrTimeout) && ctx.Err() == nil:
+			continue
+		case err != nil:
+			return 0, err
+		case res.Succeeded:
+			return 0, nil
+		}
+		kv := res.Responses[0].GetResponseRange().Kvs[0]
+		if len(kv.Value) == 0 { // an earlier call of ours, whose answer was late
+			return 0, nil
+		}
+		return model.Revision(kv.ModRevision), nil
+	}
+}
+
+// encode makes the puts and removals of the documents, and tells their size in bytes.
+func encode(ops []model.Op) ([]clientv3.Op, int, error) {
+	puts := make([]clientv3.Op, 0, len(ops)+1)
+	size := 0
+	for _, op := range ops {
+		if op.Name == "" || strings.Contains(string(op.Kind), "/") || op.Kind == "" || op.Kind == changeFamily {
+			return nil, 0, fmt.Errorf("%q is no name of a document of family %q", op.Name, op.Kind)
+		}
+		key := prefix + docKey(op)
+		size += len(key) + 32
+		if op.Doc == nil {
+			puts = append(puts, clientv3.OpDelete(key))
+			continue
+		}
+		b, err := json.Marshal(op.Doc)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s %s: %w", op.Kind, op.Name, err)
+		}
+		size += 2*len(key) + len(b) // the key is in the comparison too
+		puts = append(puts, clientv3.OpPut(key, string(b)))
+	}
+	return puts, size, nil
+}
+
+// unchanged are the conditions of a change built on revision base: every document is as it was then. Base zero has none.
+func (s *Store) unchanged(ctx context.Context, w *world, ops []model.Op, base model.Revision) ([]clientv3.Cmp, error) {
+	if base == 0 {
+		return make([]clientv3.Cmp, 0, 1), nil
+	}
+	ifs := make([]clientv3.Cmp, 0, len(ops)+1)
+	for _, op := range ops {
+		d, _ := w.docs.Get(docKey(op))
+		if d.rev > base {
+			return nil, s.conflict(ctx, op, d)
+		}
+		rev := int64(d.rev)
+		if d.removed {
+			rev = 0
+		}
+		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(prefix+docKey(op)), "=", rev))
+	}
+	return ifs, nil
+}
+
+// conflict names the change that wrote the document.
+func (s *Store) conflict(ctx context.Context, op model.Op, d doc) error {
+	e := &ConflictError{Kind: op.Kind, Name: op.Name, Revision: d.rev, Removed: d.removed}
+	res, err := s.engine.client.Get(ctx, changePrefix, clientv3.WithPrefix(), clientv3.WithSerializable(),
+		clientv3.WithMinModRev(int64(d.rev)), clientv3.WithMaxModRev(int64(d.rev)))
+	if err != nil || len(res.Kvs) == 0 {
+		return e
+	}
+	if r, err := readRecord(res.Kvs[0]); err == nil {
+		e.Actor, e.Verb, e.Request, e.Time = r.Actor, r.Verb, r.Request, r.Time
+	}
+	return e
+}
+
+// fits refuses a change that is too large for one transaction.
+func fits(c *model.Change, ops, size int) error {
+	if ops < maxOps && size <= maxBytes-1<<20 {
+		return nil
+	}
+	return &Error{
+		Kind: TooLarge,
+		What: "commit " + c.Verb,
+		Why: fmt.Sprintf("%d documents of %d MiB in all are more than one change takes (%d, %d MiB)",
+			ops, (size+1<<20-1)>>20, maxOps-1, maxBytes>>20-1),
+		Do: "Ask for it in parts, or set what is equal on a group",
+	}
+}
+
+// room refuses a write when so little would be left of the file system that etcd, which stops for good when a write fails, would
+// be put at risk.
+func (s *Store) room(what string, size int) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.opt.Dir, &fs); err != nil {
+		return fileError(what, s.opt.Dir, err)
+	}
+	if free, need := int64(fs.Bavail)*fs.Bsize, s.opt.Reserve+int64(size); s.opt.Reserve > 0 && free < need {
+		return &Error{
+			Kind: NoSpace,
+			What: what,
+			Why: fmt.Sprintf("the file system of %s has %d MiB left, and %d MiB must be free (%d MiB of it as reserve)",
+				s.opt.Dir, free>>20, (need+1<<20-1)>>20, s.opt.Reserve>>20),
+			Do:  "Make room there and ask again; nothing was written, nothing is lost, reading goes on",
+			Err: unix.ENOSPC,
+		}
+	}
+	return nil
+}
+
+func (s *Store) commitError(c *model.Change, err error) error {
+	what := "commit " + c.Verb
+	if failed := s.Err(); failed != nil {
+		return failed
+	}
+	switch {
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return &Error{
+			Kind: NoSpace, What: what, Err: err,
+			Why: fmt.Sprintf("the store has grown to its quota of %d GiB", int64(quota)>>30),
+			Do:  "Stop muster, compact the store with etcdutl defrag, and tell us: it should not grow so",
+		}
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return &Error{
+			Kind: TooLarge, What: what, Err: err, Why: "more than one change takes",
+			Do: "Ask for it in parts, or set what is equal on a group",
+		}
+	case errors.Is(err, rpctypes.ErrDuplicateKey):
+		return fmt.Errorf("%s: the change names a document twice: %w", what, err)
+	case errors.Is(err, rpctypes.ErrTooManyRequests):
+		return fmt.Errorf("%s: the disk is slower than the commits that wait for it; ask again: %w", what, err)
+	}
+	return &Error{
+		Kind: Uncertain, What: what, Err: err, Why: err.Error(),
+		Do: "It may have been committed or not: look, then ask again",
+	}
+}
+
+// reach waits until the world is of at least that revision.
+func (s *Store) reach(ctx context.Context, rev model.Revision) error {
+	return s.Wait(ctx, func(n *model.Snapshot) bool { return n.Revision >= rev })
+}
+
+// nextOrder gives the number of the next change's key.
+func (s *Store) nextOrder() uint64 { return s.order.Add(1) }
+
+// noteOrder keeps our numbers above those that other managers have used.
+func (s *Store) noteOrder(n uint64) {
+	for {
+		have := s.order.Load()
+		if n <= have || s.order.CompareAndSwap(have, n) {
+			return
+		}
+	}
+}
+
+// large is the size in bytes from which a commit's raft entry is not left lying in memory.
+const large = 4 << 20
+
+// shed makes raft let go of the entries before. It keeps in memory what was committed until a hundred further entries are there
+// (etcd's memorySnapshotCount); empty ones do.
+func (s *Store) shed(ctx context.Context) {
+	for range 102 {
+		_, _ = s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
+			Then(clientv3.OpPut(schemaKey, "0")).Commit()
+	}
+}

@@ -1,0 +1,145 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"muster/internal/model"
+)
+
+const (
+	observeEvery = 500 * time.Millisecond
+	trimEvery    = 1024 // change records
+)
+
+// Observe notes what was seen of a node. see gets a copy of what is known, the newest observation included even when it is not in
+// the snapshot yet, and sets what it saw; so the power poller and the agent's heartbeat do not undo each other. It is called at once,
+// under a lock: it must only set fields, and put a new Facts in place of the old.
+//
+// Observations are written twice a second in one transaction, newest wins, and appear in the snapshot then. Those of the last half second may
+// be lost with a killed process, and those of a node that does not exist are dropped.
+func (s *Store) Observe(n model.NodeName, see func(*model.State)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	st := s.observed[n]
+	if st == nil {
+		st = &model.State{}
+		if old := s.Snapshot().State(n); old != nil {
+			*st = *old
+		}
+		st.Node = n
+		s.observed[n] = st
+	}
+	see(st)
+	wake(s.observe)
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// tend writes what is observed and removes old change records. It sleeps as long as there is neither.
+func (s *Store) tend(ctx context.Context) {
+	var due <-chan time.Time
+	for {
+		select {
+		case <-s.observe:
+			if due == nil {
+				due = time.After(observeEvery)
+			}
+		case <-due:
+			due = nil
+			if err := s.writeObserved(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("store: what was observed is not written yet", "err", err)
+				due = time.After(10 * observeEvery)
+			}
+		case <-s.trim:
+			if err := s.trimChanges(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("store: old change records are not removed yet", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// writeObserved writes all observations in as few transactions as their number allows. On error they are kept, unless newer
+// ones came.
+func (s *Store) writeObserved(ctx context.Context) error {
+	s.mu.Lock()
+	batch := s.observed
+	s.observed = make(map[model.NodeName]*model.State)
+	s.mu.Unlock()
+
+	names := slices.Collect(maps.Keys(batch))
+	for part := range slices.Chunk(names, page) {
+		if err := s.writeStates(ctx, part, batch); err != nil {
+			s.mu.Lock()
+			for n, st := range batch {
+				if _, newer := s.observed[n]; !newer {
+					s.observed[n] = st
+				}
+			}
+			s.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch map[model.NodeName]*model.State) error {
+	snap := s.Snapshot()
+	var puts []clientv3.Op
+	size := 0
+	for _, n := range names {
+		if snap.Node(n) == nil {
+			continue
+		}
+		b, err := json.Marshal(batch[n])
+		if err != nil {
+			return fmt.Errorf("state of %s: %w", n, err)
+		}
+		size += len(b)
+		puts = append(puts, clientv3.OpPut(prefix+string(model.KindState)+"/"+string(n), string(b)))
+	}
+	if len(puts) == 0 {
+		return nil
+	}
+	c := &model.Change{Verb: "observe"}
+	if err := s.room("commit observe", 4*size); err != nil {
+		return err
+	}
+	res, err := s.engine.client.Txn(ctx).Then(puts...).Commit()
+	if err != nil {
+		return s.commitError(c, err)
+	}
+	return s.reach(ctx, model.Revision(res.Header.Revision))
+}
+
+// trimChanges removes the change records beyond those that are kept, once the timeline has them on disk.
+func (s *Store) trimChanges(ctx context.Context) error {
+	order, keep := s.order.Load(), uint64(s.opt.Changes)
+	if order < s.trimmed.Load()+keep+trimEvery {
+		return nil
+	}
+	if err := s.timeline.sync(); err != nil {
+		return err
+	}
+	if _, err := s.engine.client.Delete(ctx, changePrefix, clientv3.WithRange(changeKey(order-keep))); err != nil {
+		return err
+	}
+	s.trimmed.Store(order - keep)
+	return nil
+}

@@ -1,0 +1,381 @@
+// Package store is the only room that remembers: the replicated truth, the snapshot that all readers share, and the timeline.
+//
+//	Commit, Update ──► one etcd transaction ──► watch ──► model.Apply ──► Snapshot (atomic pointer)
+//	                   documents + record                     │
+//	Observe ─(500 ms, newest wins)──┘                         ▼
+//	Tell ─────────────────────────────────────────────► timeline (files) ──► Events, Follow
+//
+// What it promises:
+//
+//   - A change is all or nothing, also for readers: every revision of etcd is applied to the snapshot whole.
+//   - A commit that returned without error is on disk; kill -9 neither loses nor tears it. Its events are on the timeline, once.
+//   - When Commit returns, Snapshot holds the change and Events has its events.
+//   - Two writers never overwrite each other unseen: Update builds again on the newer snapshot.
+//   - Readers and writers of the timeline never wait for a slow follower.
+//   - A damaged directory is named and left as it is. A full disk refuses writes and goes on reading.
+//
+// What it never does: judge a change (model.Check does), open a port or a socket, keep a readable secret.
+//
+// One directory, mode 0700, belongs to one process:
+//
+//	lock                  flock(2) and the process id
+//	store.json            written when etcd's files were made; says that they must be there
+//	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
+//	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
+//
+// In etcd: /muster/schema is the version of the schema; /muster/1/<kind>/<name> is one document;
+// /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
+// are kept (Options.Changes); older ones are on the timeline only.
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"muster/internal/model"
+)
+
+// Options say where the store lies and how much it keeps. The zero value of all but Dir is good.
+type Options struct {
+	// Dir is the store's directory; it is made, with mode 0700, when it is not there. Any length of path will do.
+	Dir string
+	// Log takes warnings: cut lines, slow disks. Nil is silent.
+	Log *slog.Logger
+	// Reserve is how many bytes of the file system are left alone: commits are refused when they would use them, because
+	// etcd stops for good when a write fails. Zero means 128 MiB, negative none.
+	Reserve int64
+	// Changes is how many change records are kept in etcd. Zero means 10,000.
+	Changes int
+	// EventFile is the size in bytes from which a new file of the timeline is begun. Zero means 8 MiB.
+	EventFile int64
+	// EventBytes is how many bytes of timeline are kept; the oldest files go first. Zero means 1 GiB.
+	EventBytes int64
+}
+
+func (o *Options) setDefaults() {
+	o.Dir = filepath.Clean(o.Dir)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 128 << 20
+	}
+	o.Reserve = max(o.Reserve, 0)
+	if o.Changes == 0 {
+		o.Changes = 10_000
+	}
+	if o.EventFile == 0 {
+		o.EventFile = 8 << 20
+	}
+	if o.EventBytes == 0 {
+		o.EventBytes = 1 << 30
+	}
+}
+
+// Store is an open store. All methods may be called from any goroutine.
+type Store struct {
+	opt      Options
+	log      *slog.Logger
+	lock     *lock
+	engine   *engine
+	timeline *timeline
+	world    atomic.Pointer[world]
+	order    atomic.Uint64 // of the newest change record
+
+	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
+	inflight sync.WaitGroup // writers between enter and Done
+	mu       sync.Mutex     // guards closed and what is observed
+	closed   bool
+	observed map[model.NodeName]*model.State
+
+	observe chan struct{} // wakes tend: something was observed
+	trim    chan struct{} // wakes tend: many change records
+	trimmed atomic.Uint64 // change records below are removed
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	done    chan struct{} // closed when the store cannot go on, or is closed
+	err     error         // why; set before done is closed
+	fail    sync.Once
+	close   sync.Once
+	closing error
+}
+
+// Open opens the store, and makes it where there is none. It reads all documents into the snapshot, and tells the events of
+// changes that the timeline lost. Errors are of type *[Error] where a person can mend the cause.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Dir == "" {
+		return nil, errors.New("open store: no directory given")
+	}
+	o.setDefaults()
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fileError("open store "+o.Dir, o.Dir, err)
+	}
+	if err := os.Chmod(o.Dir, 0o700); err != nil {
+		return nil, fileError("open store "+o.Dir, o.Dir, err)
+	}
+	l, err := acquire(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opt: o, log: o.Log, lock: l,
+		observed: make(map[model.NodeName]*model.State),
+		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1),
+		done: make(chan struct{}),
+	}
+	if err := s.open(ctx); err != nil {
+		if s.timeline != nil {
+			_ = s.timeline.close()
+		}
+		if s.engine != nil {
+			s.engine.close(time.Second)
+		}
+		_ = l.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	dir := filepath.Join(s.opt.Dir, "etcd")
+	if err := s.create(ctx, dir); err != nil {
+		return err
+	}
+	err := examine(dir)
+	if err != nil {
+		return s.damaged(err)
+	}
+	if s.engine, err = startEngine(ctx, dir, s.log); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return s.damaged(err)
+	}
+	if err := checkSchema(ctx, s.engine.client); err != nil {
+		if e := (*Error)(nil); errors.As(err, &e) {
+			e.What = "open store " + s.opt.Dir
+			return e
+		}
+		return s.damaged(err)
+	}
+	var have *told
+	if s.timeline, have, err = openTimeline(filepath.Join(s.opt.Dir, "events"), s.opt.EventFile, s.opt.EventBytes, s.log); err != nil {
+		return err
+	}
+	w, records, err := load(ctx, s.engine.client, have.since)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return s.damaged(err)
+	}
+	for _, r := range records {
+		s.timeline.tellChange(r, have)
+	}
+	s.order.Store(w.order)
+	s.trimmed.Store(max(w.order, uint64(s.opt.Changes)) - uint64(s.opt.Changes)) // older ones are found by the next trim
+	s.world.Store(w)
+	run, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() {
+		if err := s.watch(run); err != nil {
+			s.giveUp(err)
+		}
+	})
+	s.running.Go(func() { s.tend(run) })
+	s.running.Go(func() {
+		select {
+		case <-s.engine.failed:
+			s.giveUp(s.engine.failure())
+		case <-run.Done():
+		}
+	})
+	return nil
+}
+
+// firstStart is how many bytes a new store takes: two files of the log and the database.
+const firstStart = 160 << 20
+
+// mark is the text of store.json.
+type mark struct {
+	Store   string    `json:"store"`
+	Schema  int       `json:"schema"`
+	Created time.Time `json:"created"`
+}
+
+// create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
+// could be taken for a store, or for a damaged one.
+func (s *Store) create(ctx context.Context, dir string) error {
+	path := filepath.Join(s.opt.Dir, "store.json")
+	what := "open store " + s.opt.Dir
+	b, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(b, new(mark)); err != nil {
+			return s.damaged(fmt.Errorf("%s: %w", path, err))
+		}
+		return nil
+	case !errors.Is(err, os.ErrNotExist):
+		return fileError(what, path, err)
+	}
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := s.room(what, firstStart); err != nil {
+			return err
+		}
+		raw := dir + ".new"
+		if err := os.RemoveAll(raw); err != nil {
+			return fileError(what, raw, err)
+		}
+		g, err := startEngine(ctx, raw, s.log)
+		if err == nil {
+			err = setSchema(ctx, g.client)
+			g.close(time.Second)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fileError(what, raw, err)
+		}
+		if err := os.Rename(raw, dir); err != nil {
+			return fileError(what, dir, err)
+		}
+	}
+	if b, err = json.Marshal(mark{"muster", schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
+		return err
+	}
+	if err := writeSynced(path, append(b, '\n')); err != nil {
+		return fileError(what, path, err)
+	}
+	return nil
+}
+
+// writeSynced writes a file so that it is there whole or not at all, also after a power failure.
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// damaged names the directory and what is wrong in it.
+func (s *Store) damaged(err error) error {
+	if e := fileError("open store "+s.opt.Dir, s.opt.Dir, err); errors.As(e, new(*Error)) {
+		return e
+	}
+	if newer := (*model.UnknownKindError)(nil); errors.As(err, &newer) {
+		return &Error{
+			Kind: Newer, What: "open store " + s.opt.Dir, Why: newer.Error(), Err: err,
+			Do: "Use the muster that wrote it, or a newer one",
+		}
+	}
+	return &Error{
+		Kind: Damaged, What: "open store " + s.opt.Dir, Why: "its files are damaged: " + err.Error(), Err: err,
+		Do: "Nothing was changed. Restore a backup into a new directory, or move this one away to begin empty; check the disk",
+	}
+}
+
+// giveUp ends the store with the reason: from now on writes and waits return it.
+func (s *Store) giveUp(err error) {
+	s.fail.Do(func() {
+		s.err = &Error{
+			Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
+			Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+		}
+		s.log.Error("store stopped", "reason", err)
+		close(s.done)
+	})
+}
+
+// Done is closed when the store cannot go on (Err says why) or is closed. The service ends then.
+func (s *Store) Done() <-chan struct{} { return s.done }
+
+// Err says why the store cannot go on; nil while it can.
+func (s *Store) Err() error {
+	select {
+	case <-s.done:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// Snapshot returns the newest world. A reader takes it once and uses only that.
+func (s *Store) Snapshot() *model.Snapshot { return s.world.Load().snap }
+
+// Wait returns nil as soon as cond holds of a snapshot, beginning with the newest one. cond is called once for each newer
+// snapshot at most, not for each revision, and must be quick. The error is that of ctx, or says that the store is closed.
+func (s *Store) Wait(ctx context.Context, cond func(*model.Snapshot) bool) error {
+	for {
+		w := s.world.Load()
+		if cond(w.snap) {
+			return nil
+		}
+		select {
+		case <-w.next:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.done:
+			return s.err
+		}
+	}
+}
+
+// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, a second at most.
+// Further calls do nothing and return the same.
+func (s *Store) Close() error {
+	s.close.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		idle := make(chan struct{})
+		go func() { s.inflight.Wait(); close(idle) }()
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		case <-s.done:
+		}
+		if s.Err() == nil {
+			s.closing = s.writeObserved(ctx)
+		}
+		s.stop()
+		s.running.Wait()
+		s.fail.Do(func() {
+			s.err = &Error{Kind: Closed, What: "store " + s.opt.Dir, Why: "it is closed"}
+			close(s.done)
+		})
+		s.closing = errors.Join(s.closing, s.timeline.close())
+		s.engine.close(time.Second)
+		s.closing = errors.Join(s.closing, s.lock.release())
+	})
+	return s.closing
+}

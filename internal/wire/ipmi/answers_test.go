@@ -1,0 +1,25 @@
+package ipmi
+
+var exchangeAnswers = []struct {
+	suite                            Suite
+	rakp2, rakp3, sik, k1, k2, rakp4 string
+}{
+	{
+		3,
+		"cd84a53fa281195d3f577238138c1e314bcc1f91",
+		"b71f25a2ecd42d1c6264bd15841a995ca92d11d0",
+		"0679ba95b018110fa5255069d3da381e9cdae134",
+		"faba89e443e72b0223744766168d430dbe843475",
+		"62d9f2c4842e16bdfcbfecdeb9d186d067dc5412",
+		"f4ba5f4d847144739cf4c84a",
+	},
+	{
+		17,
+		"91ead7cd5ee39e1c76b21b092c20f10ad667ddfa60cdd53d870691c330dd4a5d",
+		"60fbb5efa2b62bcd766db2ff00155294d6d6e008b439b88e135489df344917c1",
+		"9ee87e0fa0c5a1c7dc46ed6caee329b60d48f9097296843d2970e0e1a91ebc4a",
+		"990d4d7dcc1617f47752bee3d08e6209fca562f78f479b4d5f0c52d60beb055a",
+		"6eba6fb91ed6e2c96259909234c81d6908c375d63a42e4853182e96785966410",
+		"9811c3389bce195f95cfaaffdbe6da8f",
+	},
+}
