@@ -1,13 +1,14 @@
 # make        build ./muster
 # make demo   from an empty Debian machine to three booted nodes (KEEP=1 leaves them running, FIRMWARE=uefi boots them by UEFI)
 # make test   all tests, what they need installed first
+# make test-long  what make test has no time for: the race detector, minutes of fuzzing, hundreds of kill -9
 # make bench  figures beside the targets
 
 GO      ?= go
 FLAGS   := -trimpath -buildvcs=auto -ldflags "-s -w"
 export CGO_ENABLED = 0
 
-.PHONY: all demo test unit bench lint clean muster
+.PHONY: all demo test test-long unit bench lint clean muster
 all: muster
 
 # One static file: the command line carries the daemon, the daemon carries the node program.
@@ -31,12 +32,15 @@ test:
 	@$(MAKE) --no-print-directory muster lint
 	@./demo/test.sh
 
+test-long: muster
+	@./demo/long.sh
+
 lint:
 	@test -z "$$($(GO) tool gofumpt -l $$(git ls-files '*.go'))" || { echo "gofumpt would change:"; $(GO) tool gofumpt -l $$(git ls-files '*.go'); exit 1; }
 	@$(GO) vet ./...
 	@$(GO) tool staticcheck ./...
 
-bench:
+bench: muster
 	@./demo/bench.sh
 
 clean:

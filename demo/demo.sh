@@ -27,15 +27,16 @@ down() {
   [ -x ./muster ] && ./muster lab down --name $name >/dev/null 2>&1 || true
   exit $status
 }
+demo/prepare.sh demo
 trap down EXIT
 trap 'exit 130' INT TERM
+mkdir -p "$dir"
+: >"$dir/serve.log"
 
-demo/prepare.sh demo
 step "building ./muster"
 make --no-print-directory muster
 
 ./muster lab down --name $name >/dev/null 2>&1 || true
-mkdir -p "$dir"
 rm -rf "$dir/data/store" "$dir/data/keys" "$dir/data/console" "$dir/data/images"
 export MUSTER_SERVER=unix:$dir/data/muster.sock
 

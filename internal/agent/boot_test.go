@@ -283,7 +283,7 @@ func (ns *namespace) boot(t *testing.T, dir string, tap int, name, mac, argument
 	t.Helper()
 	m := &machine{name: name, start: time.Now(), ended: make(chan struct{})}
 	// Never with KVM: see the laboratory's notes; a hypervisor that opens is not one that boots. Without erms, since the
-	// emulator does "rep movsb" and "rep stosb" byte by byte, which kernels prefer for copying where it is announced: a fifth of
+	// emulator does "rep movsb" and "rep stosb" byte by byte, which kernels prefer for copying where it is announced: about a seventh of
 	// all the processor time of a boot.
 	m.cmd = exec.CommandContext(t.Context(), "ip", "netns", "exec", ns.name, "qemu-system-x86_64", "-name", name, "-M", "q35,graphics=off", "-accel", "tcg", "-cpu", "max,-erms",
 		"-m", "768", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",

@@ -255,7 +255,7 @@ func machine(t *testing.T, i int, firmware string) (console string) {
 	dir := t.TempDir()
 	console = filepath.Join(dir, "console")
 	args := []string{
-		"-name", fmt.Sprintf("n%d", i), "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", "256", "-display", "none", "-monitor", "none",
+		"-name", fmt.Sprintf("n%d", i), "-accel", "tcg,tb-size=32", "-cpu", "max,-erms", "-m", "256", "-display", "none", "-monitor", "none",
 		"-serial", "file:" + console, "-boot", "order=n,reboot-timeout=5000",
 		"-netdev", fmt.Sprintf("tap,id=n0,ifname=tap%d,script=no,downscript=no", i),
 		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",

@@ -27,8 +27,8 @@ func events(s *session) *cobra.Command {
 		Use:     "events [NODERANGE]",
 		GroupID: JobSee,
 		Short:   "Show the timeline: who did what, what happened, and why",
-		Long: `Show the timeline of nodes, or of everything. With --follow it goes on until ^C, also over a restart of
-the service, and loses nothing. Lines that a person should look at are marked with "!".`,
+		Long: `Show the timeline of nodes, or of everything. With --follow it shows the last ten lines, or those
+of --since, and goes on until ^C, also over a restart of the service, and loses nothing. Lines that a person should look at are marked with "!".`,
 		Example: `  muster events --since 10m
   muster events r1n[1-3] --follow
   muster events --bad --since '2026-11-20 06:00'`,

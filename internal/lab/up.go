@@ -271,7 +271,7 @@ func (s *State) announce(out io.Writer) error {
 	}
 	password := filepath.Join(s.Dir, passwordFile)
 	fmt.Fprintf(&b, "BMC user %s, password in %s\n\nNext:\n", s.User, password)
-	fmt.Fprintf(&b, "  muster serve --netns %s --interface %s\n", s.Namespace, bridgeName)
+	fmt.Fprintf(&b, "  muster serve --netns %s --boot %s\n", s.Namespace, bridgeName)
 	fmt.Fprintf(&b, "  muster node add '%s' bmc.address='10.78.0.{n0}' bmc.user=%s bmc.password=- \\\n", s.noderange(), s.User)
 	fmt.Fprintf(&b, "    net.boot.mac='52:54:00:77:00:{n0:02x}' net.boot.address='10.77.1.{n0}' net.boot.prefix=%d < %s\n", bridgeAddress.Bits(), password)
 	fmt.Fprintf(&b, "or by hand:\n")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
@@ -106,6 +107,11 @@ func (s *Server) listen() (*listeners, error) {
 		problems = append(problems, &api.Error{Code: api.Failed, What: "unix socket " + s.Socket(), Why: err.Error(), Do: "A path of more than 107 bytes cannot be a socket: choose a shorter --data"})
 	}
 	ls.unix = l
+	if err == nil {
+		if err := s.openToGroup(); err != nil {
+			s.log.Warn("the group "+auth.Group+" cannot use the socket", "err", err)
+		}
+	}
 	addrs := s.cfg.Listen
 	if len(addrs) == 0 {
 		for _, i := range s.ifaces {
@@ -139,6 +145,20 @@ func (s *Server) listen() (*listeners, error) {
 		return nil, problems[0]
 	}
 	return ls, nil
+}
+
+// openToGroup lets the members of the administrators' group reach the socket, where there is such a group: through the data
+// directory, in which they can see nothing else.
+func (s *Server) openToGroup() error {
+	g, err := user.LookupGroup(auth.Group)
+	if err != nil {
+		return nil // no such group: root only
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(s.cfg.Data, -1, gid), os.Chmod(s.cfg.Data, 0o710), os.Chown(s.Socket(), -1, gid))
 }
 
 func taken(what, address, flag string, err error) *api.Error {

@@ -62,6 +62,9 @@ func (s *Server) events(q *request) error {
 	}
 	eq.Bad = v.Get("bad") == "true"
 	if v.Get("follow") == "true" {
+		if eq.Since.IsZero() && eq.After == 0 && eq.Limit == 0 {
+			eq.Limit = 10 // of the past: enough to see where things stand
+		}
 		return s.follow(q, eq)
 	}
 	all, err := s.store.Events(eq)
