@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"muster/internal/durable"
 	"muster/internal/model"
 )
 
@@ -113,10 +114,7 @@ func (id *identity) save(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.WriteFile(path, b, 0o600)
 }
 
 func loadIdentity(path string) (*identity, error) {

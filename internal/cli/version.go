@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ func version(s *session) *cobra.Command {
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if !s.flags.json {
-			fmt.Fprintf(s.out, "muster    %s\n", buildVersion())
+			fmt.Fprintf(s.out, "muster    %s\n", api.BuildVersion())
 		}
 		var v api.Version
 		if err := s.do(c.Context(), "GET", "/v1/version", nil, &v); err != nil {
@@ -31,7 +30,7 @@ func version(s *session) *cobra.Command {
 		s.document(struct {
 			Program string      `json:"program"`
 			Service api.Version `json:"service"`
-		}{buildVersion(), v}, func() {
+		}{api.BuildVersion(), v}, func() {
 			fmt.Fprintf(s.out, "service   %s\nsince     %s (%s)\nrevision  %d\ndata      %s\nAPI       %s\nboot on   %s\nkey       %s\n",
 				v.Version, v.Started.Local().Format(time.DateTime), ago(v.Started, time.Now()), v.Revision, v.Data,
 				or(strings.Join(v.API, " "), "-"), or(strings.Join(v.Boot, " "), "no interface"), v.Pin)
@@ -60,21 +59,4 @@ func whoami(s *session) *cobra.Command {
 		return nil
 	}
 	return c
-}
-
-// buildVersion is the version of this build: of the module, else of the commit.
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, set := range info.Settings {
-		if set.Key == "vcs.revision" {
-			return set.Value[:min(12, len(set.Value))]
-		}
-	}
-	return "development"
 }

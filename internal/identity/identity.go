@@ -38,6 +38,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"muster/internal/durable"
 	"muster/internal/model"
 )
 
@@ -139,7 +140,7 @@ func create(dir string, now time.Time) error {
 		"ssh.key":  pem.EncodeToMemory(sshPEM), "ssh.pub": authorizedKey(signer),
 	}
 	for _, n := range names {
-		if err := WriteFile(filepath.Join(dir, n), files[n], 0o600); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, n), files[n], 0o600); err != nil {
 			return err
 		}
 	}
@@ -148,7 +149,7 @@ func create(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(dir, complete), bundle, 0o600)
+	return durable.WriteFile(filepath.Join(dir, complete), bundle, 0o600)
 }
 
 func load(dir string) (*Authority, error) {

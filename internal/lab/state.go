@@ -3,7 +3,6 @@ package lab
 import (
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"muster/internal/durable"
 	"muster/internal/model"
 )
 
@@ -108,26 +108,7 @@ func (s *State) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(s.Dir, stateFile), append(text, '\n'))
-}
-
-func writeFile(name string, text []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err = tmp.Write(text); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err = errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), name)
+	return durable.WriteFile(filepath.Join(s.Dir, stateFile), append(text, '\n'), 0o600)
 }
 
 // newPassword makes the BMC password of a lab: 16 letters, which every IPMI 2.0 client takes.

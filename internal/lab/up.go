@@ -18,6 +18,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/protocol"
 
 	"muster/internal/api"
+	"muster/internal/durable"
 )
 
 // request is one "lab up".
@@ -121,7 +122,7 @@ func claim(dir string) (bool, error) {
 
 // furnish fills the directory: password, disks, and the link by which a lab elsewhere is found by its name.
 func furnish(s *State) error {
-	if err := writeFile(filepath.Join(s.Dir, passwordFile), []byte(newPassword().Reveal()+"\n")); err != nil {
+	if err := durable.WriteFile(filepath.Join(s.Dir, passwordFile), []byte(newPassword().Reveal()+"\n"), 0o600); err != nil {
 		return err
 	}
 	for _, m := range s.Machines {

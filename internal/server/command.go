@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -50,7 +49,7 @@ The first start makes keys, a certificate authority and an administrator in the 
 				unix.CloseOnExec(outsideFD)
 				cfg.Outside = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), outsideFD)
 			}
-			cfg.Log, cfg.Node, cfg.Version = log, node, Version()
+			cfg.Log, cfg.Node, cfg.Version = log, node, api.BuildVersion()
 			cfg.Ready = func(s *Server) { announce(cmd.ErrOrStderr(), s) }
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
@@ -114,23 +113,6 @@ func enter(name string) error {
 		return &api.Error{Code: api.Usage, What: "serve --netns " + name, Why: "enter the namespace: " + err.Error(), Do: "It needs root"}
 	}
 	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), enteredEnv+"=1"))
-}
-
-// Version is the version of this build: of the module, else of the commit.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "development"
 }
 
 // Exit is the exit status for an error of the daemon's commands.

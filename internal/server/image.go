@@ -47,7 +47,7 @@ func (s *Server) buildImage(q *request) error {
 	if err != nil {
 		last.Done, last.Error = false, imageProblem(err)
 		e := s.said(q, "image.build", "image "+in.Name+" was not built")
-		e.Reason, e.Bad = last.Error.Why, true
+		e.Reason, e.Bad = firstLine(last.Error.Why), true
 		s.tell(e)
 	} else {
 		last.Image = m.Image()
@@ -75,6 +75,12 @@ func (s *Server) outside(ctx context.Context, name string, args ...string) *exec
 		return exec.CommandContext(ctx, name, args...)
 	}
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + s.cfg.Outside, "--", name}, args...)...)
+}
+
+// firstLine is what fits on a line of the timeline.
+func firstLine(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	return strings.TrimSuffix(text, " Its last lines:")
 }
 
 func imageProblem(err error) *api.Error {

@@ -40,6 +40,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"muster/internal/durable"
 	"muster/internal/model"
 )
 
@@ -253,36 +254,10 @@ func (s *Store) create(ctx context.Context, dir string) error {
 	if b, err = json.Marshal(mark{"muster", schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
 		return err
 	}
-	if err := writeSynced(path, append(b, '\n')); err != nil {
+	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
 		return fileError(what, path, err)
 	}
 	return nil
-}
-
-// writeSynced writes a file so that it is there whole or not at all, also after a power failure.
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // damaged names the directory and what is wrong in it.

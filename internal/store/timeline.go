@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"muster/internal/durable"
 	"muster/internal/model"
 )
 
@@ -395,7 +396,7 @@ func (t *timeline) rotate(first int64, end *int64) error {
 			return err
 		}
 	}
-	if err := syncDir(t.dir); err != nil {
+	if err := durable.SyncDir(t.dir); err != nil {
 		f.Close()
 		return err
 	}

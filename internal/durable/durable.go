@@ -1,6 +1,11 @@
-package identity
+// Package durable writes files that are there whole or not at all, also after a crash: write, sync, rename, sync the directory.
+//
+// It stands on the ground floor although it touches files, because every room that keeps some needs it and none may be the one
+// that the others ask. It keeps nothing itself.
+package durable
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -33,10 +38,14 @@ func WriteFile(path string, b []byte, mode os.FileMode) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the names in a directory as durable as its files.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	return errors.Join(d.Sync(), d.Close())
 }
