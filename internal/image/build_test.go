@@ -29,13 +29,14 @@ func archive(t *testing.T, script string) func(ctx context.Context, name string,
 	}
 	small := smallTree(t).file
 	return func(ctx context.Context, name string, args ...string) *exec.Cmd {
+		args = append([]string{name}, args...)
 		at := slices.Index(args, "mmdebstrap")
 		if at < 0 {
-			return exec.CommandContext(ctx, name, args...)
+			return exec.CommandContext(ctx, args[0], args[1:]...)
 		}
 		out := args[slices.IndexFunc(args, func(a string) bool { return strings.HasSuffix(a, "/tree.tar") })]
 		args = append(slices.Clone(args[:at]), "sh", "-c", "OUT="+out+"; TREE="+small+"; "+script)
-		return exec.CommandContext(ctx, name, args...)
+		return exec.CommandContext(ctx, args[0], args[1:]...)
 	}
 }
 

@@ -93,6 +93,7 @@ func (b *build) run(ctx context.Context, stdin io.Reader, each func(string), env
 		return fmt.Errorf("%s is not installed. Install it: apt-get install %s", name, debianPackageOf(name))
 	}
 	fmt.Fprintf(b.log, "# %s %s\n", name, strings.Join(args, " "))
+	program := name
 	if os.Geteuid() == 0 {
 		// In a process namespace of its own all the command's children end when it does.
 		args = append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "--", name}, args...)
@@ -119,18 +120,9 @@ func (b *build) run(ctx context.Context, stdin io.Reader, each func(string), env
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		err = fmt.Errorf("%s ended with %s", args[max(0, indexOf(args, "--")+1)], exit.ProcessState)
+		err = fmt.Errorf("%s ended with %s", program, exit.ProcessState)
 	}
 	return &StepError{Err: err, Tail: tail}
-}
-
-func indexOf(list []string, s string) int {
-	for i, v := range list {
-		if v == s {
-			return i
-		}
-	}
-	return -1
 }
 
 func debianPackageOf(tool string) string {

@@ -55,6 +55,9 @@ func (s *Server) decide(ctx context.Context, r boot.Request, began time.Time, mo
 				}
 				ops = append(ops, extra...)
 			}
+			if len(ops) == 0 {
+				return nil, nil // overtaken: there is nothing to record any more
+			}
 			return &model.Change{Time: time.Now(), Actor: actor(d.Node), Verb: string(r.Stage), Request: requestID(), What: d.Reason, Ops: ops}, nil
 		})
 		if err != nil {

@@ -49,8 +49,8 @@ func (s *Server) consoleKey(snap *model.Snapshot, n *model.Node) (string, bool) 
 	if record, err := snap.Attr(n, "console.record"); err != nil || record == "false" {
 		return "", false
 	}
-	_, key, err := s.target(snap, n)
-	return key, err == nil
+	t, err := readBMC(snap, n)
+	return t.key(), err == nil
 }
 
 // serial connects a node's console by the BMC that it has at that time.
@@ -80,17 +80,6 @@ type heldLine struct {
 }
 
 func (l heldLine) Close() error { return errors.Join(l.Stream.Close(), l.driver.Close()) }
-
-func (q *request) consoleNode() (model.NodeName, error) {
-	names, err := q.expand(api.Range{Range: q.PathValue("node")})
-	if err != nil {
-		return "", err
-	}
-	if len(names) != 1 {
-		return "", &api.Error{Code: api.Usage, What: "console", Why: q.PathValue("node") + " names more than one node", Do: "Name one"}
-	}
-	return names[0], nil
-}
 
 func consoleProblem(err error) error {
 	var e *console.Error
@@ -125,10 +114,11 @@ func recording(i console.Info) string {
 
 // consoleLog sends the record as bytes or, with replay=true, as lines of [api.ConsoleChunk] with their times.
 func (s *Server) consoleLog(q *request) error {
-	n, err := q.consoleNode()
+	node, err := q.one("console", q.PathValue("node"))
 	if err != nil {
 		return err
 	}
+	n := node.Name
 	v := q.URL.Query()
 	from, err := since(v.Get("since"), time.Now())
 	if err != nil {
@@ -177,10 +167,11 @@ func (s *Server) replay(q *request, n model.NodeName, from time.Time) error {
 
 // attachConsole turns the request into a web socket: binary messages are the serial line, text messages control.
 func (s *Server) attachConsole(q *request) error {
-	n, err := q.consoleNode()
+	node, err := q.one("console", q.PathValue("node"))
 	if err != nil {
 		return err
 	}
+	n := node.Name
 	v := q.URL.Query()
 	o := console.AttachOptions{Write: v.Get("write") == "true", Take: v.Get("take") == "true", Who: q.who.Name}
 	o.Cols, _ = strconv.Atoi(v.Get("cols"))

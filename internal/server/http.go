@@ -100,20 +100,24 @@ func (q *request) answer(doc any) error {
 	return json.NewEncoder(q.w).Encode(doc)
 }
 
-// stream sends JSON lines as they come.
+// stream sends JSON lines as they come. Lines that come together leave together: a line waits at most gather.
 type stream struct {
 	mu      sync.Mutex
-	w       http.ResponseWriter
 	enc     *json.Encoder
 	flush   func() error
+	flushed time.Time
+	timer   *time.Timer // runs while lines wait
+	ended   bool
 	trailer api.Trailer
 }
+
+const gather = 20 * time.Millisecond
 
 func (q *request) stream(asked int) *stream {
 	q.w.Header().Set("Content-Type", "application/x-ndjson")
 	q.w.Header().Set(api.AskedHeader, strconv.Itoa(asked))
 	return &stream{
-		w: q.w, enc: json.NewEncoder(q.w), flush: http.NewResponseController(q.w).Flush,
+		enc: json.NewEncoder(q.w), flush: http.NewResponseController(q.w).Flush,
 		trailer: api.Trailer{Asked: asked, Trailer: true},
 	}
 }
@@ -127,22 +131,43 @@ func (st *stream) line(doc any, failed bool) {
 	} else {
 		st.trailer.Answered++
 	}
-	_ = st.enc.Encode(doc)
-	_ = st.flush()
+	st.send(doc)
 }
 
 // tell sends one line that is not counted: progress.
 func (st *stream) tell(doc any) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.send(doc)
+}
+
+// send is called with mu held.
+func (st *stream) send(doc any) {
 	_ = st.enc.Encode(doc)
-	_ = st.flush()
+	switch now := time.Now(); {
+	case st.timer != nil:
+	case now.Sub(st.flushed) >= gather:
+		_ = st.flush()
+		st.flushed = now
+	default:
+		st.timer = time.AfterFunc(gather, st.late)
+	}
+}
+
+func (st *stream) late() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.ended { // after the end the answer is not ours any more
+		_ = st.flush()
+		st.flushed, st.timer = time.Now(), nil
+	}
 }
 
 // end sends the trailer.
 func (st *stream) end() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.ended = true
 	return st.enc.Encode(st.trailer)
 }
 
@@ -163,7 +188,7 @@ func each[T any](q *request, rg api.Range, nodes []*model.Node, fanout int, limi
 		case slots <- struct{}{}:
 		case <-q.Context().Done():
 			wg.Wait()
-			return nil // the client has gone
+			return st.end() // for nobody: the client has gone
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()

@@ -40,6 +40,18 @@ func (q *request) expand(rg api.Range) ([]model.NodeName, error) {
 	return q.snap.Expand(rg.Range, noderange.Options{Known: rg.Known})
 }
 
+// one expands a range that has to name exactly one node.
+func (q *request) one(verb, expr string) (*model.Node, error) {
+	names, err := q.expand(api.Range{Range: expr})
+	if err != nil {
+		return nil, err
+	}
+	if len(names) != 1 {
+		return nil, &api.Error{Code: api.Usage, What: verb, Why: fmt.Sprintf("%s names %d nodes", expr, len(names)), Do: "Name one"}
+	}
+	return q.snap.Node(names[0]), nil
+}
+
 func convert[T, S ~string](in []S) []T {
 	out := make([]T, len(in))
 	for i, v := range in {

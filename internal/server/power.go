@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"muster/internal/api"
@@ -23,37 +24,45 @@ const (
 	waitTime  = 2 * time.Minute
 )
 
-// target reads a node's BMC from the snapshot. key changes when its address, user or password does.
-func (s *Server) target(snap *model.Snapshot, n *model.Node) (t bmc.Target, key string, err error) {
-	values := map[model.AttrName]string{}
-	for _, a := range []model.AttrName{"bmc.address", "bmc.user", "bmc.password", "bmc.port", "bmc.cipher", "bmc.driver"} {
-		if values[a], err = snap.Attr(n, a); err != nil {
-			return t, "", &api.Error{Code: api.Failed, What: string(a), Why: err.Error(), Node: string(n.Name)}
+// bmcAttrs are the attributes that say how a node's BMC is reached. The password is sealed.
+type bmcAttrs struct{ address, port, user, password, cipher string }
+
+// key changes when the BMC is reached otherwise. The sealed text stands for the password: it is new whenever that was set.
+func (a bmcAttrs) key() string {
+	return identity.TokenHash(strings.Join([]string{a.address, a.port, a.user, a.password, a.cipher}, "\x00"))
+}
+
+func readBMC(snap *model.Snapshot, n *model.Node) (a bmcAttrs, err error) {
+	var driver string
+	for name, to := range map[model.AttrName]*string{
+		"bmc.address": &a.address, "bmc.port": &a.port, "bmc.user": &a.user, "bmc.password": &a.password,
+		"bmc.cipher": &a.cipher, "bmc.driver": &driver,
+	} {
+		if *to, err = snap.Attr(n, name); err != nil {
+			return a, err
 		}
 	}
-	if values["bmc.address"] == "" || values["bmc.driver"] == "null" {
-		return t, "", &api.Error{
+	if a.address == "" || driver == "null" {
+		return a, &api.Error{
 			Code: api.Failed, Node: string(n.Name), What: "no BMC", Why: "bmc.address is not set",
 			Do: "Set it: muster set " + string(n.Name) + " bmc.address=ADDRESS bmc.user=NAME bmc.password=-",
 		}
 	}
-	t = bmc.Target{Node: n.Name, Address: values["bmc.address"], User: values["bmc.user"]}
-	if t.Password, err = s.keys.Unseal(values["bmc.password"]); err != nil {
-		return t, "", &api.Error{Code: api.Failed, What: "bmc.password", Why: err.Error(), Node: string(n.Name)}
-	}
-	t.Port, _ = strconv.Atoi(values["bmc.port"])
-	t.Cipher, _ = strconv.Atoi(values["bmc.cipher"])
-	// The sealed text stands for the password: it is new whenever the password was set.
-	key = identity.TokenHash(fmt.Sprint(t.Address, "\x00", t.Port, "\x00", t.User, "\x00", t.Cipher, "\x00", values["bmc.password"]))
-	return t, key, nil
+	return a, nil
 }
 
 // driver opens the node's BMC; the caller closes it. The session to the BMC is the engine's: all drivers of a BMC share it.
 func (s *Server) driver(snap *model.Snapshot, n *model.Node) (bmc.Driver, error) {
-	t, _, err := s.target(snap, n)
+	a, err := readBMC(snap, n)
 	if err != nil {
 		return nil, err
 	}
+	t := bmc.Target{Node: n.Name, Address: a.address, User: a.user}
+	if t.Password, err = s.keys.Unseal(a.password); err != nil {
+		return nil, &api.Error{Code: api.Failed, What: "bmc.password", Why: err.Error(), Node: string(n.Name)}
+	}
+	t.Port, _ = strconv.Atoi(a.port)
+	t.Cipher, _ = strconv.Atoi(a.cipher)
 	return s.engine.Open(t), nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"muster/internal/api"
@@ -87,8 +88,9 @@ func (s *Server) run(q *request) error {
 	if in.DryRun {
 		targets = nil
 	}
-	e := s.said(q, "run", "runs on "+names(nodes))
-	s.tell(e)
+	// The program only: what follows it may hold secrets.
+	program, _, _ := strings.Cut(strings.TrimSpace(in.Command), " ")
+	s.tell(s.said(q, "run", "runs "+program+" on "+names(nodes)))
 	o := s.remoteOptions(in.Range)
 	o.Stdin = in.Stdin
 	st := q.stream(len(nodes))

@@ -16,8 +16,8 @@ const (
 	silence   = 3*heartbeat + 5*time.Second
 	// slow is how long a booting node may be without news before status says where to look.
 	slow = 3 * time.Minute
-	// persist is how often a mere heartbeat is written to the store.
-	persist = time.Minute
+	// persist is how often mere signs of life are written to the store.
+	persist = 10 * time.Minute
 )
 
 // sightings is what was observed of nodes, newest first hand: heartbeats come too often for the store.

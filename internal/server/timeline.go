@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -83,7 +84,11 @@ func (s *Server) follow(q *request, eq store.EventQuery) error {
 	enc, out := json.NewEncoder(q.w), http.NewResponseController(q.w)
 	_ = out.Flush()
 	for e, err := range s.store.Follow(q.Context(), eq) {
-		if err != nil {
+		var gap *store.GapError
+		if errors.As(err, &gap) {
+			e = event("events.gap", gap.Error())
+			e.Bad = true
+		} else if err != nil {
 			return nil // the client has gone, or the service stops
 		}
 		if enc.Encode(e) != nil || out.Flush() != nil {

@@ -18,14 +18,10 @@ func (s *Server) why(q *request) error {
 	if strings.Count(name, ":") == 5 {
 		return s.whyUnknown(q, strings.ToLower(name))
 	}
-	names, err := q.expand(api.Range{Range: name})
+	n, err := q.one("why", name)
 	if err != nil {
 		return err
 	}
-	if len(names) != 1 {
-		return &api.Error{Code: api.Usage, What: "why", Why: name + " names more than one node", Do: "Name one: muster why " + string(names[0])}
-	}
-	n := q.snap.Node(names[0])
 	all, err := s.store.Events(store.EventQuery{Nodes: map[model.NodeName]bool{n.Name: true}, Limit: 2000})
 	if err != nil {
 		return err
