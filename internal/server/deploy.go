@@ -2,7 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +21,7 @@ func (s *Server) deploy(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	if err := checkDeploy(q.snap, in); err != nil {
+	if err := s.checkDeploy(q.snap, in); err != nil {
 		return err
 	}
 	nodes, err := q.nodes("deploy", in.Range)
@@ -44,7 +48,7 @@ func (s *Server) deploy(q *request) error {
 	})
 }
 
-func checkDeploy(snap *model.Snapshot, in api.Deploy) error {
+func (s *Server) checkDeploy(snap *model.Snapshot, in api.Deploy) error {
 	switch {
 	case in.None && (in.Image != "" || in.Reboot):
 		return &api.Error{Code: api.Usage, What: "deploy", Why: "--none goes neither with an image nor with --reboot"}
@@ -54,10 +58,36 @@ func checkDeploy(snap *model.Snapshot, in api.Deploy) error {
 		return &api.Error{Code: api.Usage, What: "deploy", Why: "no image named", Do: "Name one: " + imageNames(snap)}
 	case in.Boots < 0:
 		return &api.Error{Code: api.Usage, What: "deploy", Why: "a deployment cannot have " + strconv.Itoa(in.Boots) + " network boots"}
-	case snap.Image(model.ImageName(in.Image)) == nil:
+	}
+	i := snap.Image(model.ImageName(in.Image))
+	if i == nil {
 		return &api.Error{Code: api.Unknown, What: "deploy", Why: "there is no image " + in.Image, Do: "There is: " + imageNames(snap)}
 	}
-	return nil
+	return s.checkWhole(i)
+}
+
+// checkWhole sees at a glance, by the sizes, whether the files of an image are there. Their digests are for image show, and for
+// the nodes, which verify what they fetch.
+func (s *Server) checkWhole(i *model.Image) error {
+	var wrong []string
+	for _, f := range []model.File{i.Kernelf, i.Initrd, i.Root} {
+		info, err := os.Stat(filepath.Join(s.imageDir(i.Name), filepath.Base(f.Name)))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			wrong = append(wrong, f.Name+" is missing")
+		case err != nil:
+			wrong = append(wrong, err.Error())
+		case info.Size() != f.Size:
+			wrong = append(wrong, fmt.Sprintf("%s has %d bytes, not %d", f.Name, info.Size(), f.Size))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return &api.Error{
+		Code: api.Conflict, What: "deploy", Why: "image " + string(i.Name) + " is damaged: " + strings.Join(wrong, ", "),
+		Do: "Build it again: muster image build " + i.Recipe + " --name " + string(i.Name),
+	}
 }
 
 func imageNames(snap *model.Snapshot) string {

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/model"
+	"muster/internal/model/noderange"
+)
+
+// nodes expands a request's range on its snapshot and keeps to its limits.
+func (q *request) nodes(verb string, rg api.Range) ([]*model.Node, error) {
+	names, err := q.expand(rg)
+	if err != nil {
+		return nil, err
+	}
+	if rg.MaxNodes > 0 && len(names) > rg.MaxNodes {
+		return nil, &api.Error{
+			Code: api.Usage, What: verb, Why: fmt.Sprintf("%s names %d nodes, more than --max-nodes %d", rg.Range, len(names), rg.MaxNodes),
+			Do: "Name fewer, or allow more with --max-nodes",
+		}
+	}
+	nodes := make([]*model.Node, len(names))
+	for i, n := range names {
+		nodes[i] = q.snap.Node(n)
+	}
+	return nodes, nil
+}
+
+func (q *request) expand(rg api.Range) ([]model.NodeName, error) {
+	if strings.TrimSpace(rg.Range) == "" {
+		return nil, &api.Error{Code: api.Usage, What: "no nodes named", Do: "Name them: r1n[1-3], a group, or everything"}
+	}
+	return q.snap.Expand(rg.Range, noderange.Options{Known: rg.Known})
+}
+
+// one expands a range that has to name exactly one node.
+func (q *request) one(verb, expr string) (*model.Node, error) {
+	names, err := q.expand(api.Range{Range: expr})
+	if err != nil {
+		return nil, err
+	}
+	if len(names) != 1 {
+		return nil, &api.Error{Code: api.Usage, What: verb, Why: fmt.Sprintf("%s names %d nodes", expr, len(names)), Do: "Name one"}
+	}
+	return q.snap.Node(names[0]), nil
+}
+
+func convert[T, S ~string](in []S) []T {
+	out := make([]T, len(in))
+	for i, v := range in {
+		out[i] = T(v)
+	}
+	return out
+}
+
+func fold[S ~string](names []S) string { return noderange.Fold(convert[string](names)) }
+
+func first[T any](in []T, n int) []T { return in[:min(n, len(in))] }
+
+// commit builds a change on the newest snapshot and commits it, checked as a whole.
+func (s *Server) commit(ctx context.Context, q *request, verb string, dry bool, build func(*model.Snapshot) (ops []model.Op, what string, events []model.Event, err error)) (model.Revision, error) {
+	make := func(snap *model.Snapshot) (*model.Change, error) {
+		ops, what, events, err := build(snap)
+		if err != nil {
+			return nil, err
+		}
+		if problems := model.Check(snap, ops); len(problems) > 0 {
+			return nil, refused(problems)
+		}
+		return &model.Change{Time: time.Now(), Actor: q.who.Name, Verb: verb, Request: q.id, What: what, Events: events, Ops: ops}, nil
+	}
+	if dry {
+		_, err := make(q.snap)
+		return q.snap.Revision, err
+	}
+	return s.store.Update(ctx, make)
+}
+
+// perNode makes the timeline's lines of a change: one for each node while they are few, else one for all.
+func perNode[S ~string](names []S, step, what, actor string) []model.Event {
+	const few = 64
+	now := time.Now()
+	if len(names) > few {
+		return []model.Event{{Time: now, Step: step, What: fold(names) + ": " + what, Actor: actor}}
+	}
+	out := make([]model.Event, len(names))
+	for i, n := range names {
+		out[i] = model.Event{Time: now, Node: model.NodeName(n), Step: step, What: what, Actor: actor}
+	}
+	return out
+}
