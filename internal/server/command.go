@@ -35,8 +35,18 @@ The first start makes keys, a certificate authority and an administrator in the 
   muster serve --data ./data --netns muster-lab --boot br0     # beside: muster lab up`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if netns != "" && os.Getenv(enteredEnv) == "" {
-				return enter(netns)
+			if netns != "" {
+				inside, err := isInside(netns)
+				if err != nil {
+					return err
+				}
+				if !inside {
+					return enter(netns)
+				}
+				// Without the handle somebody else entered for us: then there is no way outside.
+				if _, err := unix.FcntlInt(outsideFD, unix.F_SETFD, unix.FD_CLOEXEC); err == nil {
+					cfg.Outside = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), outsideFD)
+				}
 			}
 			log, err := logger(cmd.ErrOrStderr(), level)
 			if err != nil {
@@ -44,10 +54,6 @@ The first start makes keys, a certificate authority and an administrator in the 
 			}
 			if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 				return err
-			}
-			if netns != "" {
-				unix.CloseOnExec(outsideFD)
-				cfg.Outside = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), outsideFD)
 			}
 			cfg.Log, cfg.Node, cfg.Version = log, node, api.BuildVersion()
 			cfg.Ready = func(s *Server) { announce(cmd.ErrOrStderr(), s) }
@@ -87,19 +93,33 @@ func announce(w io.Writer, s *Server) {
 
 // The namespace is entered by starting again inside it, since all threads must be in it. A handle on the one outside
 // stays open at a fixed number.
-const (
-	enteredEnv = "MUSTER_ENTERED"
-	outsideFD  = 100
-)
+const outsideFD = 100
 
-func enter(name string) error {
-	path := name
-	if !strings.Contains(name, "/") {
-		path = filepath.Join("/run/netns", name)
+func namespacePath(name string) string {
+	if strings.Contains(name, "/") {
+		return name
 	}
-	ns, err := os.Open(path)
+	return filepath.Join("/run/netns", name)
+}
+
+// isInside says whether this process is in the namespace already.
+func isInside(name string) (bool, error) {
+	want, err := os.Stat(namespacePath(name))
 	if err != nil {
-		return &api.Error{Code: api.Usage, What: "serve --netns " + name, Why: err.Error(), Do: "See which there are: ip netns list; make one with: muster lab up"}
+		return false, &api.Error{Code: api.Usage, What: "serve --netns " + name, Why: err.Error(), Do: "See which there are: ip netns list; make one with: muster lab up"}
+	}
+	have, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return false, fmt.Errorf("serve --netns: %w", err)
+	}
+	return os.SameFile(want, have), nil
+}
+
+// enter starts this program again inside the namespace. It returns only when that cannot be done.
+func enter(name string) error {
+	ns, err := os.Open(namespacePath(name))
+	if err != nil {
+		return fmt.Errorf("serve --netns: %w", err)
 	}
 	runtime.LockOSThread() // exec keeps the calling thread's namespace for the whole new program
 	outside, err := os.Open("/proc/self/ns/net")
@@ -112,7 +132,7 @@ func enter(name string) error {
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		return &api.Error{Code: api.Usage, What: "serve --netns " + name, Why: "enter the namespace: " + err.Error(), Do: "It needs root"}
 	}
-	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), enteredEnv+"=1"))
+	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
 }
 
 // Exit is the exit status for an error of the daemon's commands.
