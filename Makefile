@@ -36,7 +36,7 @@ test-long: muster
 	@./demo/long.sh
 
 lint:
-	@test -z "$$($(GO) tool gofumpt -l $$(git ls-files '*.go'))" || { echo "gofumpt would change:"; $(GO) tool gofumpt -l $$(git ls-files '*.go'); exit 1; }
+	@out=$$($(GO) tool gofumpt -l .) && test -z "$$out" || { echo "gofumpt would change:" $$out; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) tool staticcheck ./...
 

@@ -35,8 +35,13 @@ func carried(name, short, job string) *cobra.Command {
 	c := &cobra.Command{Use: name, Short: short, GroupID: job, DisableFlagParsing: true}
 	c.SetHelpFunc(func(*cobra.Command, []string) {
 		fmt.Fprintln(os.Stderr, "muster:", daemon([]string{"muster", name, "--help"}))
+		os.Exit(1)
 	})
-	c.Run = func(*cobra.Command, []string) {} // main starts the daemon before this is asked
+	// main has started the daemon, unless flags of the command line stand before the verb: the daemon says that it has none of them.
+	c.Run = func(_ *cobra.Command, args []string) {
+		fmt.Fprintln(os.Stderr, "muster:", daemon(append([]string{"muster", name}, args...)))
+		os.Exit(1)
+	}
 	return c
 }
 

@@ -44,8 +44,8 @@ printf 'ssh\n' && bench ./internal/remote 'Run'
 printf 'consoles\n' && times=1x bench ./internal/console 'Consoles'
 
 printf 'command line\n'
-data=$(mktemp -d)
-trap 'kill $serve 2>/dev/null; wait $serve 2>/dev/null; rm -rf "$data"' EXIT
+data=$(mktemp -d) serve=""
+trap '[ -n "$serve" ] && kill "$serve" 2>/dev/null && wait "$serve"; rm -rf "$data"' EXIT
 ./muster serve --data "$data" --listen 127.0.0.1:0 2>"$data/log" &
 serve=$!
 until grep -q 'is ready' "$data/log"; do kill -0 $serve; read -rt 0.1 <> <(:) || true; done

@@ -15,8 +15,11 @@ show() { printf '  $ muster %s\n' "$*"; "$PWD/muster" "$@" | sed 's/^/  /'; }
 
 down() {
   status=$?
-  trap - EXIT INT TERM
-  if [ $status -ne 0 ]; then
+  trap - EXIT
+  trap '' INT TERM HUP # cleaning up is not to be cut off: what it calls ignores them too
+  if [ $status -gt 128 ]; then
+    printf '\n[%s] interrupted: cleaning up\n' "$(now)" >&2
+  elif [ $status -ne 0 ]; then
     printf '\n[%s] the demo failed (exit %s)\n' "$(now)" $status >&2
     [ -s "$dir/serve.log" ] && { echo "last lines of $dir/serve.log:" >&2; tail -n 15 "$dir/serve.log" >&2; }
     [ -n "$serve" ] && ./muster why r1n1 2>/dev/null | tail -n 40 >&2 || true
@@ -24,12 +27,18 @@ down() {
     exit 0
   fi
   [ -n "$serve" ] && { kill "$serve" 2>/dev/null && wait "$serve" 2>/dev/null || true; }
-  [ -x ./muster ] && ./muster lab down --name $name >/dev/null 2>&1 || true
+  [ -x ./muster ] && ./muster lab down --name $name >/dev/null || true
   exit $status
 }
 demo/prepare.sh demo
+export MUSTER_SERVER=unix:$dir/data/muster.sock
+if [ -x ./muster ] && ./muster list everything >/dev/null 2>&1; then
+  echo "a demo still runs in $dir. End it with: kill \$(cat $dir/serve.pid); or look at it: MUSTER_SERVER=$MUSTER_SERVER ./muster status" >&2
+  exit 1
+fi
 trap down EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 mkdir -p "$dir"
 : >"$dir/serve.log"
 
@@ -38,7 +47,6 @@ make --no-print-directory muster
 
 ./muster lab down --name $name >/dev/null 2>&1 || true
 rm -rf "$dir/data/store" "$dir/data/keys" "$dir/data/console" "$dir/data/images"
-export MUSTER_SERVER=unix:$dir/data/muster.sock
 
 step "a lab: $nodes machines ($firmware), switched off, disks empty, each with a BMC"
 ./muster lab up -n "$nodes" --firmware "$firmware" --name $name >"$dir/lab.log" 2>&1 || { cat "$dir/lab.log" >&2; exit 1; }
@@ -47,6 +55,7 @@ show lab status --name $name
 step "the service"
 ./muster serve --data "$dir/data" --netns muster-$name --boot br0 >"$dir/serve.log" 2>&1 &
 serve=$!
+echo $serve >"$dir/serve.pid"
 until grep -q 'is ready' "$dir/serve.log"; do
   kill -0 $serve 2>/dev/null || exit 1
   read -rt 0.1 <> <(:) || true
@@ -84,7 +93,7 @@ for n in $(./muster list "$range" --no-fold 2>/dev/null); do
   us=$(printf '%s' "$line" | sed -n 's/.*"ours_us":\([0-9]*\).*/\1/p')
   ms=$(printf '%s' "$line" | sed -n 's/.*"took_ms":\([0-9]*\).*/\1/p')
   printf '  %-8s power on to up %5.1f s, of which our own answers %6.3f s\n' "$n" "$(awk "BEGIN{print $ms/1000}")" "$(awk "BEGIN{print $us/1e6}")"
-  ours=$((ours + us))
+  ours=$((ours + ${us:-0}))
 done
 printf '  power on to up for %s nodes: %s s (wanted: 60 s or less)\n' "$nodes" "$took"
 printf '  our own answers in sum:     %s s (wanted: 1 s or less)\n' "$(awk "BEGIN{printf \"%.3f\", $ours/1e6}")"
@@ -99,9 +108,9 @@ Everything is still running. Type next:
   ./muster console r1n1            # leave with ctrl-e c .
   ./muster run $range -- uptime
   ./muster events --follow
-  ./muster power r1n2 cycle && ./muster why r1n2
+  ./muster power r1n1 cycle && ./muster why r1n1
 End it with:
-  kill $serve && ./muster lab down --name $name
+  kill $serve && tail --pid=$serve -f /dev/null && ./muster lab down --name $name
 TXT
   disown $serve
 else

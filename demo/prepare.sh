@@ -6,14 +6,14 @@ say() { printf '%s\n' "$*" >&2; }
 
 problems=""
 [ "$(id -u)" = 0 ] || problems="$problems
-  - root: the lab makes network namespaces and the service answers DHCP. Run: sudo make $what"
+  - root: the lab makes network namespaces and the service answers DHCP. Run: sudo env PATH=\"\$PATH\" make $what"
 if ! command -v go >/dev/null; then
   problems="$problems
-  - Go 1.26 or newer: install it and put it in PATH"
+  - Go 1.26 or newer: install it and put it in PATH (sudo has a PATH of its own: sudo env PATH=\"\$PATH\" make $what)"
 else
-  v=$(go env GOVERSION | sed 's/^go//')
+  v=$(go env GOVERSION 2>&1 | tail -n 1 | sed 's/^go//')
   [ "$(printf '%s\n1.26\n' "$v" | sort -V | head -n 1)" = 1.26 ] || problems="$problems
-  - Go 1.26 or newer: this is $v"
+  - Go 1.26 or newer: go env GOVERSION says $v"
 fi
 command -v apt-get >/dev/null || problems="$problems
   - apt-get: this machine is no Debian; packages have to be there already"

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,10 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		return m.Run() // every test skips: nothing is to be built
+	}
 	if why := unfit(); why != "" {
 		fmt.Println("e2e: skipped:", why)
 		return m.Run() // every test says so again
@@ -158,10 +163,20 @@ func (s *site) stop() {
 	s.serve = nil
 }
 
-// nothingLeft checks that neither the namespace nor a machine is there any more.
+// nothingLeft checks that neither the namespace nor the directory nor a process of the lab is there any more.
 func (s *site) nothingLeft() {
 	if _, err := os.Stat("/run/netns/" + s.netns()); err == nil {
 		s.t.Errorf("the namespace %s is left", s.netns())
+	}
+	dir := filepath.Dir(s.bmcFile)
+	if _, err := os.Stat(dir); err == nil {
+		s.t.Errorf("%s is left", dir)
+	}
+	programs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range programs { // machines have their disk in the lab's directory, its daemon has the directory itself
+		if b, err := os.ReadFile(p); err == nil && (bytes.Contains(b, []byte(dir+"/")) || bytes.Contains(b, []byte(dir+"\x00"))) {
+			s.t.Errorf("%s is left: %s", p, bytes.ReplaceAll(b, []byte{0}, []byte(" ")))
+		}
 	}
 }
 
@@ -269,7 +284,7 @@ func (s *site) reach(limit time.Duration, want string, nodes ...string) {
 	})
 }
 
-// steps are the steps on the timeline of a node.
+// events are the steps on the timeline of a node.
 func (s *site) events(node string) []model.Event {
 	s.t.Helper()
 	var out []model.Event

@@ -30,14 +30,14 @@ const (
 	reportedFile = runDir + "/reported"
 )
 
-// Failure is why a boot cannot go on, with what a person should look at.
-type Failure struct {
+// failure is why a boot cannot go on, with what a person should look at.
+type failure struct {
 	What string
 	Do   string
 	Err  error
 }
 
-func (f *Failure) Error() string {
+func (f *failure) Error() string {
 	s := f.What
 	if f.Err != nil {
 		s += ": " + f.Err.Error()
@@ -45,7 +45,7 @@ func (f *Failure) Error() string {
 	return s
 }
 
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *failure) Unwrap() error { return f.Err }
 
 // console prints what the init does for those who watch the serial line.
 type console struct{ w io.Writer }

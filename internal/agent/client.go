@@ -51,21 +51,21 @@ func newClient(server, pin string, cert *tls.Certificate) *client {
 	}}
 }
 
-// PinError says that the server's key is not the one of the boot script.
-type PinError struct{ Got, Want string }
+// pinError says that the server's key is not the one of the boot script.
+type pinError struct{ Got, Want string }
 
-func (e *PinError) Error() string {
+func (e *pinError) Error() string {
 	return "the server's key is " + e.Got + ", the boot script pins " + e.Want
 }
 
 func checkPin(chain []*x509.Certificate, pin string) error {
 	if len(chain) == 0 {
-		return &PinError{Got: "missing", Want: pin}
+		return &pinError{Got: "missing", Want: pin}
 	}
 	h := sha256.Sum256(chain[0].RawSubjectPublicKeyInfo)
 	got := "sha256:" + hex.EncodeToString(h[:])
 	if subtle.ConstantTimeCompare([]byte(got), []byte(pin)) != 1 {
-		return &PinError{Got: got, Want: pin}
+		return &pinError{Got: got, Want: pin}
 	}
 	return nil
 }
@@ -89,9 +89,9 @@ func lasting(err error) bool {
 	if errors.As(err, &se) {
 		return se.Status >= 400 && se.Status < 500 && se.Status != http.StatusTooManyRequests && se.Status != http.StatusRequestTimeout
 	}
-	var pe *PinError
-	var de *DigestError
-	var f *Failure
+	var pe *pinError
+	var de *digestError
+	var f *failure
 	return errors.As(err, &pe) || errors.As(err, &de) || errors.As(err, &f)
 }
 

@@ -12,11 +12,11 @@ import (
 	"muster/internal/model"
 )
 
-// Arguments is what the boot script says on the kernel's command line:
+// arguments is what the boot script says on the kernel's command line:
 //
 //	muster.server=https://ADDRESS:PORT  muster.pin=sha256:HEX  muster.token=TOKEN  muster.node=NAME
 //	muster.net=MAC,ADDRESS/PREFIX[,GATEWAY[,DNS…]]  muster.debug
-type Arguments struct {
+type arguments struct {
 	Server string       // base address of the service
 	Pin    string       // "sha256:" and the SHA-256 in hex of the server's public key (SubjectPublicKeyInfo)
 	Token  model.Secret // admits one key, once
@@ -34,9 +34,9 @@ type Net struct {
 	DNS     []netip.Addr
 }
 
-// ParseArguments reads a kernel command line. Its error names every argument that is missing or wrong, and never shows the token.
-func ParseArguments(line string) (Arguments, error) {
-	var a Arguments
+// parseArguments reads a kernel command line. Its error names every argument that is missing or wrong, and never shows the token.
+func parseArguments(line string) (arguments, error) {
+	var a arguments
 	var problems []error
 	wrong := func(key, value, want string) {
 		problems = append(problems, fmt.Errorf("%s=%s: want %s", key, value, want))

@@ -14,7 +14,7 @@ const (
 )
 
 func TestArgumentsOfABootScript(t *testing.T) {
-	a, err := ParseArguments(someLine)
+	a, err := parseArguments(someLine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,22 +32,22 @@ func TestArgumentsOfABootScript(t *testing.T) {
 
 func TestArgumentsWithoutAddressAskByDHCP(t *testing.T) {
 	base := "muster.server=https://[fd77::1]:7443 muster.pin=" + somePin + " muster.token=t muster.node=r1n1 muster.debug"
-	a, err := ParseArguments(base)
+	a, err := parseArguments(base)
 	if err != nil || a.Net != nil || !a.Debug || a.Server != "https://[fd77::1]:7443" {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	a, err = ParseArguments(base + " muster.net=52:54:00:77:00:01")
+	a, err = parseArguments(base + " muster.net=52:54:00:77:00:01")
 	if err != nil || a.Net == nil || a.Net.Address.IsValid() {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	a, err = ParseArguments(base + ` muster.net="52:54:00:77:00:01,10.0.0.2/24,,10.0.0.1"`)
+	a, err = parseArguments(base + ` muster.net="52:54:00:77:00:01,10.0.0.2/24,,10.0.0.1"`)
 	if err != nil || a.Net.Gateway.IsValid() || len(a.Net.DNS) != 1 {
 		t.Errorf("got %+v, %v", a, err)
 	}
 }
 
 func TestWrongArgumentsAreAllNamed(t *testing.T) {
-	_, err := ParseArguments("muster.server=http://x muster.pin=sha256:12 muster.net=nonsense,10.0.0.1/24 muster.token=hidden")
+	_, err := parseArguments("muster.server=http://x muster.pin=sha256:12 muster.net=nonsense,10.0.0.1/24 muster.token=hidden")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -59,7 +59,7 @@ func TestWrongArgumentsAreAllNamed(t *testing.T) {
 	if strings.Contains(err.Error(), "hidden") {
 		t.Errorf("the token is shown: %v", err)
 	}
-	_, err = ParseArguments("quiet")
+	_, err = parseArguments("quiet")
 	for _, want := range []string{"muster.server", "muster.pin", "muster.token", "muster.node"} {
 		if err == nil || !strings.Contains(err.Error(), want+" is missing") {
 			t.Errorf("%v does not name %s", err, want)
@@ -71,7 +71,7 @@ func FuzzParseArguments(f *testing.F) {
 	f.Add(someLine)
 	f.Add(`a="b c" muster.net=52:54:00:77:00:01,::1/128,::2 "`)
 	f.Fuzz(func(t *testing.T, line string) {
-		a, err := ParseArguments(line)
+		a, err := parseArguments(line)
 		if err != nil || a.Net == nil {
 			return
 		}

@@ -24,14 +24,14 @@ const (
 	fetchStep = 1 << 20          // bytes read, hashed and written at once: each call costs
 )
 
-// DigestError says that content came whole and is not what was asked for.
-type DigestError struct {
+// digestError says that content came whole and is not what was asked for.
+type digestError struct {
 	File      model.File
 	Got       string
 	GotLength int64
 }
 
-func (e *DigestError) Error() string {
+func (e *digestError) Error() string {
 	return fmt.Sprintf("%s has digest %s and %d bytes, wanted are %s and %d", e.File.Name, e.Got, e.GotLength, e.File.Digest, e.File.Size)
 }
 
@@ -42,7 +42,7 @@ func (c *client) fetch(ctx context.Context, file model.File, path string, progre
 	var err error
 	for range maxWrong {
 		err = c.fetchOnce(ctx, file, path, progress)
-		var de *DigestError
+		var de *digestError
 		if !errors.As(err, &de) {
 			return err
 		}
@@ -78,7 +78,7 @@ func (c *client) fetchOnce(ctx context.Context, file model.File, path string, pr
 	}
 	got := "sha256:" + hex.EncodeToString(d.hash.Sum(nil))
 	if got != file.Digest || d.have != file.Size {
-		return &DigestError{File: file, Got: got, GotLength: d.have}
+		return &digestError{File: file, Got: got, GotLength: d.have}
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func (d *download) attempt(ctx context.Context) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return &DigestError{File: d.file, Got: "of a shorter file", GotLength: d.have}
+		return &digestError{File: d.file, Got: "of a shorter file", GotLength: d.have}
 	}
 	if err := checkStatus(res); err != nil {
 		return err
@@ -126,17 +126,17 @@ func (d *download) attempt(ctx context.Context) error {
 		skip = d.have // the server does not know ranges
 	}
 	buf := make([]byte, fetchStep)
+	body := &heard{r: res.Body, tell: func() { watch.Reset(stalled) }}
 	for d.have < d.file.Size {
 		// Full buffers: each write to memory and each hash call costs.
-		n, err := io.ReadFull(res.Body, buf[:min(int64(len(buf)), skip+d.file.Size-d.have)])
-		watch.Reset(stalled)
+		n, err := io.ReadFull(body, buf[:min(int64(len(buf)), skip+d.file.Size-d.have)])
 		b := buf[:n]
 		if cut := min(skip, int64(n)); cut > 0 {
 			b, skip = b[cut:], skip-cut
 		}
 		d.hash.Write(b)
 		if _, err := d.out.Write(b); err != nil {
-			return &Failure{What: "the root image does not fit into memory", Do: "Give the node more memory, or build a smaller image.", Err: err}
+			return &failure{What: "the root image does not fit into memory", Do: "Give the node more memory, or build a smaller image.", Err: err}
 		}
 		d.have += int64(len(b))
 		if p := int(d.have * 100 / max(1, d.file.Size)); p > d.percent {
@@ -151,6 +151,20 @@ func (d *download) attempt(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// heard tells of every read that brings something: a full buffer may take minutes where a thousand nodes share one line.
+type heard struct {
+	r    io.Reader
+	tell func()
+}
+
+func (h *heard) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	if n > 0 {
+		h.tell()
+	}
+	return n, err
 }
 
 // cause prefers the reason why a context ended to the bare fact.

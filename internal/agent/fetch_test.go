@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"muster/internal/api"
@@ -124,7 +125,7 @@ func TestWrongContentIsRefusedAndAskedAgainNotForEver(t *testing.T) {
 	n := 0
 	s.get = func(http.ResponseWriter, *http.Request) bool { n++; return false }
 	err := c.fetch(t.Context(), s.plan.Root, path, func(int) {})
-	var de *DigestError
+	var de *digestError
 	if !errors.As(err, &de) || n != maxWrong || !strings.Contains(err.Error(), s.plan.Root.Digest) {
 		t.Errorf("after %d times: %v", n, err)
 	}
@@ -137,7 +138,7 @@ func TestShortenedFileIsRefused(t *testing.T) {
 	s, c, path := enrolled(t)
 	s.content = s.content[:1<<20]
 	err := c.fetch(t.Context(), s.plan.Root, path, func(int) {})
-	var de *DigestError
+	var de *digestError
 	if !errors.As(err, &de) || de.GotLength != 1<<20 {
 		t.Errorf("got %v", err)
 	}
@@ -165,7 +166,7 @@ func TestServerWithAnotherKeyGetsNoToken(t *testing.T) {
 		attempts++
 		return c.post(t.Context(), "/v1/node/enrol", api.Enrol{Token: "secret"}, nil)
 	})
-	var pe *PinError
+	var pe *pinError
 	if !errors.As(err, &pe) || pe.Got != s.pin || attempts != 1 {
 		t.Errorf("after %d attempts: %v", attempts, err)
 	}
@@ -247,7 +248,7 @@ func TestFailuresSayWhatWhyAndWhatToDo(t *testing.T) {
 	}
 	var out bytes.Buffer
 	b := &boot{con: &console{w: &out}, client: newClient(s.server.URL, s.pin, cert)}
-	b.tellFailure(&Failure{What: "root image of compute", Err: errors.New("wrong digest"), Do: "muster image check compute"})
+	b.tellFailure(&failure{What: "root image of compute", Err: errors.New("wrong digest"), Do: "muster image check compute"})
 	if got := s.progress; len(got) != 1 || got[0] != (api.Progress{Step: "failed", Text: "root image of compute: wrong digest", Do: "muster image check compute"}) {
 		t.Errorf("reported %+v", got)
 	}
@@ -255,5 +256,13 @@ func TestFailuresSayWhatWhyAndWhatToDo(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("console %q does not say %q", out.String(), want)
 		}
+	}
+}
+
+func TestSlowContentIsNoStall(t *testing.T) {
+	told := 0
+	h := &heard{r: iotest.OneByteReader(strings.NewReader("abc")), tell: func() { told++ }}
+	if b, err := io.ReadAll(h); err != nil || string(b) != "abc" || told != 3 {
+		t.Errorf("%q, %v, told %d times", b, err, told)
 	}
 }

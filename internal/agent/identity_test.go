@@ -83,3 +83,16 @@ func TestMachineIDIsStableAndWellFormed(t *testing.T) {
 		t.Error("two nodes have one id")
 	}
 }
+
+func TestLongHostNameFitsTheKernel(t *testing.T) {
+	for host, want := range map[string]string{
+		"r1n1":             "r1n1",
+		"r1n1.example.org": "r1n1.example.org",
+		strings.Repeat("a", 60) + ".b.example.org": strings.Repeat("a", 60),
+		strings.Repeat("a", 70):                    strings.Repeat("a", 64),
+	} {
+		if got := kernelName(host); got != want {
+			t.Errorf("%s: got %s, want %s", host, got, want)
+		}
+	}
+}

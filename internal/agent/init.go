@@ -36,7 +36,7 @@ func Init() {
 // boot is one boot, from kernel to root.
 type boot struct {
 	con    *console
-	args   Arguments
+	args   arguments
 	net    *Net
 	client *client // nil until enrolled
 	id     identity
@@ -58,7 +58,7 @@ func (b *boot) prepare() error {
 	} {
 		// The second start of this program (see preferFastCipher) finds them mounted.
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
-			return &Failure{What: "mount " + m.target, Err: err, Do: "The kernel of the image does not support it: choose another kernel."}
+			return &failure{What: "mount " + m.target, Err: err, Do: "The kernel of the image does not support it: choose another kernel."}
 		}
 	}
 	return nil
@@ -70,8 +70,8 @@ func (b *boot) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.args, err = ParseArguments(string(line)); err != nil {
-		return &Failure{What: "kernel arguments", Err: err, Do: "They come from the boot script: look at muster why " + string(b.args.Node)}
+	if b.args, err = parseArguments(string(line)); err != nil {
+		return &failure{What: "kernel arguments", Err: err, Do: "They come from the boot script: look at muster why " + string(b.args.Node)}
 	}
 	fmt.Fprintln(b.con.w) // the firmware leaves its last line open
 	b.con.say("init of %s", b.args.Node)
@@ -86,14 +86,14 @@ func (b *boot) run(ctx context.Context) error {
 func (b *boot) modules(context.Context) error {
 	s, err := openModules("/lib/modules")
 	if err != nil {
-		return &Failure{What: "module tables of the initramfs", Err: err, Do: "Build the image again."}
+		return &failure{What: "module tables of the initramfs", Err: err, Do: "Build the image again."}
 	}
 	loaded, problems := s.devices()
 	for _, p := range problems {
 		b.con.say("%v", p)
 	}
 	if err := s.always(); err != nil {
-		return &Failure{What: "kernel modules", Err: err, Do: "Build the image again."}
+		return &failure{What: "kernel modules", Err: err, Do: "Build the image again."}
 	}
 	b.con.say("drivers: %s", strings.Join(loaded, " "))
 	return nil
@@ -102,7 +102,7 @@ func (b *boot) modules(context.Context) error {
 func (b *boot) network(ctx context.Context) error {
 	n, err := network(ctx, b.args.Net)
 	if err != nil {
-		return &Failure{What: "network", Err: err, Do: "Check net.boot.mac and the cable; the driver of the port must be in the image's initramfs."}
+		return &failure{What: "network", Err: err, Do: "Check net.boot.mac and the cable; the driver of the port must be in the image's initramfs."}
 	}
 	b.net = n
 	b.con.say("network: %s", n)
@@ -125,7 +125,7 @@ func (b *boot) enrol(ctx context.Context) error {
 		return c.post(ctx, "/v1/node/enrol", api.Enrol{Token: b.args.Token.Reveal(), CSR: csr, HostKeys: []string{b.host.public}}, &got)
 	})
 	if err != nil {
-		return &Failure{What: "enrol at " + b.args.Server, Err: err, Do: "The service records its reason: muster why " + string(b.args.Node)}
+		return &failure{What: "enrol at " + b.args.Server, Err: err, Do: "The service records its reason: muster why " + string(b.args.Node)}
 	}
 	// The service's time; what the answer took is lost in the noise of a clock that nobody set.
 	if t := time.UnixMilli(got.UnixMS); got.UnixMS > 0 {
@@ -141,7 +141,7 @@ func (b *boot) enrol(ctx context.Context) error {
 	}
 	cert, _, err := b.id.tls()
 	if err != nil {
-		return &Failure{What: "enrol", Err: err, Do: "Look at the service's log."}
+		return &failure{What: "enrol", Err: err, Do: "Look at the service's log."}
 	}
 	b.client = newClient(b.args.Server, b.args.Pin, cert)
 	b.client.say = b.con.say
@@ -177,11 +177,11 @@ func (b *boot) fetch(ctx context.Context) error {
 	close(percents)
 	<-told
 	if err != nil {
-		var f *Failure
+		var f *failure
 		if errors.As(err, &f) {
 			return f
 		}
-		return &Failure{What: "root image of " + b.plan.Image, Err: err, Do: "Check the image on the manager: muster image check " + b.plan.Image}
+		return &failure{What: "root image of " + b.plan.Image, Err: err, Do: "Check the image on the manager: muster image show " + b.plan.Image}
 	}
 	took := (uptime() - start).Seconds()
 	b.con.say("fetched and verified %.0f MB in %.1f s, %.0f MB/s", float64(b.plan.Root.Size)/1e6, took, float64(b.plan.Root.Size)/1e6/took)
@@ -205,10 +205,10 @@ func (b *boot) start(ctx context.Context) error {
 		return err
 	}
 	if err := b.personalize(newDir); err != nil {
-		return &Failure{What: "writing the node's own files into the root", Err: err, Do: "Give the node more memory."}
+		return &failure{What: "writing the node's own files into the root", Err: err, Do: "Give the node more memory."}
 	}
 	if err := b.id.save(identityFile); err != nil {
-		return &Failure{What: "handing the identity to the agent", Err: err, Do: "Give the node more memory."}
+		return &failure{What: "handing the identity to the agent", Err: err, Do: "Give the node more memory."}
 	}
 	b.report(ctx, api.Progress{Step: "starting", Text: b.plan.Image})
 	b.con.say("starting %s", b.plan.Image)
@@ -230,9 +230,9 @@ func (b *boot) report(ctx context.Context, p api.Progress) {
 
 // tellFailure says why a boot cannot go on, on the console and to the service.
 func (b *boot) tellFailure(err error) {
-	var f *Failure
+	var f *failure
 	if !errors.As(err, &f) {
-		f = &Failure{What: "boot", Err: err, Do: "This is a fault of muster: tell its makers."}
+		f = &failure{What: "boot", Err: err, Do: "This is a fault of muster: tell its makers."}
 	}
 	b.con.say("FAILED: %v", f)
 	b.con.say("%s", f.Do)
@@ -244,14 +244,22 @@ func (b *boot) fail(err error) {
 	b.tellFailure(err)
 	if b.args.Debug {
 		b.con.say("stopped, as muster.debug says; switch the machine off")
-		select {}
+		forever()
 	}
 	b.con.say("the machine starts again in %s", rebootPause)
 	time.Sleep(rebootPause)
 	unix.Sync()
 	err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	b.con.say("reboot: %v", err)
-	select {}
+	forever()
+}
+
+// forever keeps process 1. Where nothing else runs, the runtime takes an empty select for a deadlock and ends the program;
+// the kernel panics then.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 // uptime is the time since the kernel started.

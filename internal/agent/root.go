@@ -20,7 +20,7 @@ func mountMemory(dir string) error {
 		return err
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755,size=90%"); err != nil {
-		return &Failure{What: "mount " + dir, Err: err, Do: "The kernel of the image does not support it: choose another kernel."}
+		return &failure{What: "mount " + dir, Err: err, Do: "The kernel of the image does not support it: choose another kernel."}
 	}
 	return nil
 }
@@ -28,7 +28,7 @@ func mountMemory(dir string) error {
 // mountRoot mounts the fetched image read-only, and over it a writable layer in memory, on /new.
 func mountRoot() error {
 	fail := func(what string, err error) error {
-		return &Failure{What: what, Err: err, Do: "The kernel of the image must have squashfs, loop and overlay: choose another kernel."}
+		return &failure{What: what, Err: err, Do: "The kernel of the image must have squashfs, loop and overlay: choose another kernel."}
 	}
 	for _, d := range []string{lowerDir, newDir, filepath.Join(memDir, "upper"), filepath.Join(memDir, "work")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -94,12 +94,13 @@ func (b *boot) personalize(root string) error {
 	if short != host {
 		names += " " + short
 	}
+	kernel := kernelName(host)
 	files := []struct {
 		path string
 		mode os.FileMode
 		text string
 	}{
-		{"etc/hostname", 0o644, host + "\n"},
+		{"etc/hostname", 0o644, kernel + "\n"},
 		{"etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + b.net.Address.Addr().String() + " " + names + "\n"},
 		{"etc/resolv.conf", 0o644, resolv.String()},
 		{"etc/machine-id", 0o444, machineID(readLine("/sys/class/dmi/id/product_uuid"), host) + "\n"},
@@ -119,8 +120,18 @@ func (b *boot) personalize(root string) error {
 		errs = append(errs, os.MkdirAll(filepath.Dir(path), 0o700),
 			replace(path, 0o600, string(old)+strings.Join(b.plan.AuthorizedKeys, "\n")+"\n"))
 	}
-	errs = append(errs, unix.Sethostname([]byte(host)))
+	errs = append(errs, unix.Sethostname([]byte(kernel)))
 	return errors.Join(errs...)
+}
+
+// kernelName is the host name that the kernel takes: at most 64 octets (sethostname(2)). Of a longer one it is the first label,
+// which RFC 1123 holds to 63.
+func kernelName(host string) string {
+	if len(host) <= 64 {
+		return host
+	}
+	short, _, _ := strings.Cut(host, ".")
+	return short[:min(len(short), 64)]
 }
 
 // replace writes a file anew, whatever was there: in the image it may be a link.
@@ -145,7 +156,7 @@ func machineID(uuid, host string) string {
 // switchRoot makes /new the root and runs its init; it returns only on failure. The initramfs is emptied: it is memory.
 func switchRoot() error {
 	fail := func(what string, err error) error {
-		return &Failure{What: what, Err: err, Do: "Build the image again with a recipe that has an init (systemd-sysv)."}
+		return &failure{What: what, Err: err, Do: "Build the image again with a recipe that has an init (systemd-sysv)."}
 	}
 	if _, err := os.Stat(newDir + "/usr"); err != nil {
 		return fail("the new root", err)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -45,8 +46,8 @@ type agent struct {
 	log      io.Writer
 
 	client  *client
-	made    time.Time // when the certificate was taken into use
-	expires time.Time // end of the certificate
+	expires time.Time     // end of the certificate
+	renewal time.Duration // uptime at which it is renewed: the clock of the machine may be set wrong at any time
 	beat    time.Duration
 	facts   *model.Facts // as last told; nil to tell them again
 	looked  time.Time    // when they were last taken
@@ -58,15 +59,17 @@ func (a *agent) connect() error {
 	if err != nil {
 		return err
 	}
-	a.use(cert, expires)
+	life := halfLife(cert)
+	a.use(cert, expires, min(max(0, time.Until(cert.Leaf.NotBefore.Add(life))), life))
 	return nil
 }
 
-func (a *agent) use(cert *tls.Certificate, expires time.Time) {
+// use takes a certificate into use, to be renewed after a time.
+func (a *agent) use(cert *tls.Certificate, expires time.Time, renew time.Duration) {
 	if a.client != nil {
 		a.client.http.CloseIdleConnections()
 	}
-	a.client, a.expires, a.made = newClient(a.id.Server, a.id.Pin, cert), expires, cert.Leaf.NotBefore
+	a.client, a.expires, a.renewal = newClient(a.id.Server, a.id.Pin, cert), expires, uptime()+renew
 }
 
 func (a *agent) run(ctx context.Context) error {
@@ -81,7 +84,9 @@ func (a *agent) run(ctx context.Context) error {
 				a.broken = true
 				fmt.Fprintf(a.log, "service %s: %v; trying again\n", a.id.Server, err)
 			}
-			wait = min(backoff(attempt), a.beat)
+			if wait = min(backoff(attempt), a.beat); lasting(err) {
+				wait = a.beat // nothing is gained by asking sooner
+			}
 			attempt++
 		} else {
 			if a.broken {
@@ -98,13 +103,20 @@ func (a *agent) run(ctx context.Context) error {
 	}
 }
 
-// once renews the certificate when it is time, and tells "up" or that the node lives.
+// once renews the certificate when it is time, and tells "up" or that the node lives, also when there is no new certificate:
+// the old one is good for as long again.
 func (a *agent) once(ctx context.Context) error {
-	if now := time.Now(); now.After(renewAt(a.made, a.expires)) {
+	var old error
+	if uptime() >= a.renewal {
 		if err := a.renew(ctx); err != nil {
-			return fmt.Errorf("renew the certificate: %w", err)
+			old = fmt.Errorf("renew the certificate: %w", err)
 		}
 	}
+	return cmp.Or(a.report(ctx), old)
+}
+
+// report tells "up" or that the node lives, with what changed in it.
+func (a *agent) report(ctx context.Context) error {
 	if now := time.Now(); a.facts == nil || now.Sub(a.looked) > factsEvery || uptime() < settling {
 		fresh := facts(a.root, a.id.Digest)
 		if a.looked = now; a.facts == nil || !sameFacts(a.facts, fresh) {
@@ -142,8 +154,8 @@ func (a *agent) tell(ctx context.Context, f *model.Facts, bootID string) error {
 	return nil
 }
 
-// renewAt is when two thirds of a certificate's life are over.
-func renewAt(from, to time.Time) time.Time { return from.Add(to.Sub(from) * 2 / 3) }
+// halfLife is half of the time for which a certificate is good. The certificate is renewed after it.
+func halfLife(c *tls.Certificate) time.Duration { return c.Leaf.NotAfter.Sub(c.Leaf.NotBefore) / 2 }
 
 // renew gets a new certificate for the same key.
 func (a *agent) renew(ctx context.Context) error {
@@ -171,7 +183,7 @@ func (a *agent) renew(ctx context.Context) error {
 		return err
 	}
 	*a.id = next
-	a.use(cert, expires)
+	a.use(cert, expires, halfLife(cert))
 	fmt.Fprintf(a.log, "certificate renewed until %s\n", expires.UTC().Format(time.RFC3339))
 	return nil
 }

@@ -3,6 +3,8 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,10 +124,33 @@ func TestAgentRenewsItsCertificateInTime(t *testing.T) {
 	}
 }
 
-func TestRenewalIsDueAfterTwoThirds(t *testing.T) {
-	from := time.Unix(0, 0)
-	if got := renewAt(from, from.Add(90*time.Minute)); got != from.Add(time.Hour) {
-		t.Errorf("got %s", got)
+func TestAgentThatGetsNoNewCertificateLivesOn(t *testing.T) {
+	s := newService(t, nil)
+	s.noRenewal = true
+	id, dir := enrolAt(t, s, "r1n1"), t.TempDir()
+	a := &agent{id: id, path: filepath.Join(dir, "node.json"), reported: filepath.Join(dir, "reported"), root: machineTree(t), log: new(output)}
+	if err := a.connect(); err != nil {
+		t.Fatal(err)
+	}
+	a.renewal = 0
+	if err := a.once(t.Context()); err == nil || !lasting(err) || !slices.Equal(s.paths, []string{"r1n1 /v1/node/up"}) {
+		t.Errorf("%v, %v", s.paths, err)
+	}
+}
+
+// A machine whose clock was set years ahead or back has certificates that seem to have ended, or not to have begun.
+func TestRenewalIsDueAfterHalfTheLifeWhateverTheClockSays(t *testing.T) {
+	const life = 24 * time.Hour
+	for name, from := range map[string]time.Time{"ahead": time.Unix(0, 0), "right": time.Now(), "behind": time.Now().AddDate(20, 0, 0)} {
+		t.Run(name, func(t *testing.T) {
+			cert := &tls.Certificate{Leaf: &x509.Certificate{NotBefore: from, NotAfter: from.Add(life)}}
+			a := &agent{id: new(identity)}
+			before := uptime()
+			a.use(cert, cert.Leaf.NotAfter, halfLife(cert))
+			if in := a.renewal - before; in < life/2 || in > life/2+time.Minute {
+				t.Errorf("renewed after %s", in)
+			}
+		})
 	}
 }
 

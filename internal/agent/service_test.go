@@ -46,6 +46,8 @@ type service struct {
 	renewed  int
 	// renewedAt is how many reports had come at the last renewal.
 	renewedAt int
+	// noRenewal refuses to renew.
+	noRenewal bool
 	changed   chan struct{} // closed and made anew at each report
 	// get answers for a file instead of content, when it is set and says so.
 	get func(w http.ResponseWriter, r *http.Request) bool
@@ -167,6 +169,10 @@ func (s *service) renew(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewDecoder(r.Body).Decode(&q)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.noRenewal {
+		refuse(w, http.StatusForbidden, "renew", "no")
+		return
+	}
 	cert, _, node := s.certificate(q.CSR)
 	s.renewed++
 	s.renewedAt = len(s.paths)

@@ -246,6 +246,7 @@ type RunResult struct {
 	Result
 	Stdout []byte `json:"stdout,omitempty"`
 	Stderr []byte `json:"stderr,omitempty"`
+	Note   string `json:"note,omitempty"` // what a reader must know of the output: that it was cut
 	Exit   int    `json:"exit"`
 	MS     int64  `json:"ms"`
 }

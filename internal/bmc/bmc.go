@@ -112,3 +112,6 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// Refused says that the login was refused: who asks again by himself does so rarely, as the controller may lock the account.
+func (e *Error) Refused() bool { return e.Kind == Refused }

@@ -91,8 +91,8 @@ func decideDHCP(s *model.Snapshot, r Request) Decision {
 	}
 	switch r.Type {
 	case DHCPDiscover:
-		if !r.Relay.IsValid() && r.Server.Network.IsValid() && !r.Server.Network.Contains(port.address) && !port.gateway.IsValid() {
-			d.Reason = fmt.Sprintf("net.%s.address %s is not in %s of %s, and net.%s.gateway is not set",
+		if r.Server.Network.IsValid() && !r.Server.Network.Contains(port.address) && !port.gateway.IsValid() {
+			d.Reason = fmt.Sprintf("net.%s.address %s is not in %s of %s, and net.%s.gateway is not set: it could not reach this service",
 				port.name, port.address, r.Server.Network, r.Server.Interface, port.name)
 			return d.warn(StepSilent, fmt.Sprintf("%s asked for an address and got no answer", r.client()))
 		}

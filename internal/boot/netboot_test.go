@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mdlayher/packet"
+
 	"muster/internal/boot"
 	"muster/internal/boot/dhcpd"
 	"muster/internal/boot/ra"
@@ -327,6 +329,65 @@ func TestNetboot(t *testing.T) {
 			continue
 		}
 		t.Logf("%s: kernel asked for %.1f s after the first machine was switched on", m.firmware, time.Since(begin).Seconds())
+	}
+}
+
+// TestAnInterfaceThatGoesDownAndUpIsServedOn is a bridge that is restarted beneath the services.
+func TestAnInterfaceThatGoesDownAndUpIsServedOn(t *testing.T) {
+	needs(t, "ip")
+	if !insideNamespace(t, "link add ve0 type veth peer name ve1", "link set ve0 master br0 up", "link set ve1 up") {
+		return
+	}
+	w := newWorld(t.Logf, 1)
+	serve(t, w, true) // a service that ends by itself fails the test
+	at, err := net.InterfaceByName("ve1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := packet.Listen(at, packet.Raw, 0x86dd, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	who, err := net.ParseMAC(mac(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A router solicitation without source address, its checksum as RFC 4443 §2.3 has it.
+	b := append([]byte{0x33, 0x33, 0, 0, 0, 2}, who...)
+	b = append(b, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 58, 255)
+	b = append(append(b, make([]byte, 16)...), 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2)
+	b = append(b, 133, 0, 0x7b, 0xb8, 0, 0, 0, 0)
+	answered := func() bool {
+		deadline := time.Now().Add(10 * time.Second)
+		buf := make([]byte, 2048)
+		for time.Now().Before(deadline) {
+			if _, err := raw.WriteTo(b, &packet.Addr{HardwareAddr: b[:6]}); err != nil {
+				t.Log(err)
+			}
+			_ = raw.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+			for {
+				n, _, err := raw.ReadFrom(buf)
+				if err != nil {
+					break
+				}
+				if n > 54 && bytes.Equal(buf[:6], who) && buf[54] == 134 {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	if !answered() {
+		t.Fatal("a solicitation is not answered")
+	}
+	for _, state := range []string{"down", "up"} {
+		if out, err := exec.Command("ip", "link", "set", "br0", state).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if !answered() {
+		t.Error("a solicitation is not answered after the interface was down")
 	}
 }
 

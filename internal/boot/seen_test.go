@@ -40,6 +40,28 @@ func TestSeen(t *testing.T) {
 	}
 }
 
+func TestSeenStaysSmallWhenSomebodySendsInTheNameOfANode(t *testing.T) {
+	var s Seen
+	told := 0
+	for i := range 3 * seenMost {
+		told += len(s.Filter([]model.Event{{Node: "r1n1", Step: StepNak, What: fmt.Sprint(i)}}, noon))
+	}
+	if told != seenNode || len(s.last) > seenMost {
+		t.Errorf("%d told and %d kept, want %d and %d", told, len(s.last), seenNode, seenMost)
+	}
+	if told := s.Filter([]model.Event{{Node: "r1n2", Step: StepOffer}}, noon); len(told) != 1 {
+		t.Error("the event of another node was lost")
+	}
+	later := s.Filter([]model.Event{{Node: "r1n1", Step: StepOffer, What: "offered"}}, noon.Add(time.Minute))
+	if want := fmt.Sprintf("offered (and %d other events of it since 12:00:00)", 3*seenMost-seenNode); len(later) != 1 || later[0].What != want {
+		t.Errorf("got %+v, want %q", later, want)
+	}
+	s.Filter([]model.Event{{MAC: unknown, Step: StepSilent}}, noon.Add(time.Minute))
+	if len(s.last) > 5 {
+		t.Errorf("%d kept after a minute", len(s.last))
+	}
+}
+
 func TestSeenStaysSmallWhenAddressesAreMadeUp(t *testing.T) {
 	var s Seen
 	for i := range 3 * seenMost {

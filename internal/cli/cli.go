@@ -49,22 +49,25 @@ const (
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string, more ...*cobra.Command) int {
 	s := &session{in: stdin, out: stdout, err: stderr, env: env}
 	s.outTerminal, s.errTerminal, s.inTerminal = isTerminal(stdout), isTerminal(stderr), isTerminal(stdin)
+	out := &wholeWriter{w: stdout}
+	if !s.outTerminal {
+		s.out = out
+	}
 	root := s.root()
 	root.AddCommand(more...)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(s.out)
 	root.SetErr(stderr)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second ^C ends the program at once
-	return s.exit(ctx, root.ExecuteContext(ctx))
-}
-
-// Root is the tree of all verbs without a terminal or environment: for completion, manuals and tests.
-func Root() *cobra.Command {
-	s := &session{in: strings.NewReader(""), out: io.Discard, err: io.Discard, env: func(string) string { return "" }}
-	return s.root()
+	status := s.exit(ctx, root.ExecuteContext(ctx))
+	if err := out.failed(); err != nil {
+		s.tell(&api.Error{Code: api.Failed, What: "standard output", Why: reason(err), Do: "What was written is not all"})
+		return max(status, 1)
+	}
+	return status
 }
 
 // session is one run of the program: its streams, and the flags that all verbs share.
@@ -93,6 +96,7 @@ func (s *session) exit(ctx context.Context, err error) int {
 		return 1
 	case ctx.Err() != nil:
 		fmt.Fprintln(s.err, "muster: interrupted")
+		s.brokenOff("", 0, 0)
 		return 1
 	case errors.As(err, &e):
 	case s.running:
@@ -107,12 +111,20 @@ func (s *session) exit(ctx context.Context, err error) int {
 	return e.Exit()
 }
 
+// brokenOff ends the output of --json where the person ended the command.
+func (s *session) brokenOff(what string, asked, answered int) {
+	if s.flags.json {
+		e := &api.Error{Code: api.Failed, What: or(what, "muster"), Why: "interrupted"}
+		s.printJSON(api.Trailer{Asked: asked, Answered: answered, Trailer: true, Error: e})
+	}
+}
+
 // tell prints an error of the whole command.
 func (s *session) tell(e *api.Error) {
 	if e.Node == "" {
 		fmt.Fprint(s.err, "muster: ")
 	}
-	fmt.Fprintln(s.err, e.Error())
+	fmt.Fprintln(s.err, printableLines(e.Error()))
 }
 
 // warn tells something that does not change the exit status.

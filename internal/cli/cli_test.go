@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,12 @@ import (
 
 	"muster/internal/api"
 )
+
+// verbs is the tree of all verbs without a terminal or environment.
+func verbs() *cobra.Command {
+	s := &session{in: strings.NewReader(""), out: io.Discard, err: io.Discard, env: func(string) string { return "" }}
+	return s.root()
+}
 
 func TestEveryVerbExplainsItself(t *testing.T) {
 	var walk func(c *cobra.Command)
@@ -36,12 +43,12 @@ func TestEveryVerbExplainsItself(t *testing.T) {
 			walk(v)
 		}
 	}
-	walk(Root())
+	walk(verbs())
 }
 
 func TestOverviewIsOnePage(t *testing.T) {
 	var b bytes.Buffer
-	overview(&b, Root())
+	overview(&b, verbs())
 	if n := strings.Count(b.String(), "\n"); n > 50 {
 		t.Errorf("%d lines", n)
 	}
@@ -365,6 +372,42 @@ func TestTimesAndSizes(t *testing.T) {
 func TestControlCharactersOfMachinesAreNotPrinted(t *testing.T) {
 	if got := printable("a\x1b[2Jb\x07\tc\x9b2Jä\u009d"); got != "a[2Jb\tc\ufffd2Jä" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A full disk behind a redirection is no success.
+func TestOutputThatCannotBeWrittenIsNoSuccess(t *testing.T) {
+	f := newFake()
+	f.nodes["n1"] = &fakeNode{attrs: map[string]string{}, power: "off"}
+	socket := filepath.Join(t.TempDir(), "s")
+	t.Cleanup(f.serve(t, socket))
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, verb := range []string{"power n1", "list", "list --json", "group list", "get n1 --fold"} {
+		var told bytes.Buffer
+		status := Main(strings.Fields(verb), strings.NewReader(""), full, &told, func(name string) string {
+			return map[string]string{"MUSTER_SERVER": "unix:" + socket}[name]
+		})
+		if want := "muster: standard output: /dev/full: no space left on device. What was written is not all\n"; status != 1 || told.String() != want {
+			t.Errorf("%s: exit status %d, told %q", verb, status, told.String())
+		}
+	}
+}
+
+// TestInterruptedJSONHasItsTrailer: a program that reads --json learns from the trailer that it is not all.
+func TestInterruptedJSONHasItsTrailer(t *testing.T) {
+	var out, told bytes.Buffer
+	s := &session{out: &out, err: &told}
+	s.flags.json = true
+	if err := s.interrupted("power status", 2, 3); !errors.Is(err, errSilent) {
+		t.Error(err)
+	}
+	want := `{"asked":3,"answered":2,"failed":0,"trailer":true,"error":{"code":"failed","what":"power status","why":"interrupted"}}` + "\n"
+	if out.String() != want {
+		t.Errorf("got %s", out.String())
 	}
 }
 

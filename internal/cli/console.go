@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"muster/internal/api"
+	"muster/internal/model"
 )
 
 func consoles(s *session) *cobra.Command {
@@ -164,6 +166,7 @@ func consoleList(s *session) *cobra.Command {
 		}
 		documents(s, all, func() {
 			now := time.Now()
+			slices.SortStableFunc(all, func(a, b api.ConsoleInfo) int { return model.Natural(a.Node, b.Node) })
 			rows := [][]string{{"NODE", "WATCHERS", "RECORDED", "FOR", "STATE"}}
 			for _, i := range all {
 				rows = append(rows, []string{i.Node, strconv.Itoa(i.Watchers), size(i.Bytes), ago(i.Since, now), i.State})

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"archive/tar"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"muster/internal/api"
+	"muster/internal/remote/pack"
 )
 
 func copyFiles(s *session) *cobra.Command {
@@ -23,8 +22,8 @@ func copyFiles(s *session) *cobra.Command {
 		GroupID:    JobNodes,
 		Short:      "Copy files and directories into a directory of nodes",
 		Long: `Copy files and directories into a directory of nodes, which is made when it is not there. Directories are copied
-with all they hold. Modes, times and symbolic links are kept; owner is who the service logs in as. Read once here, sent
-to the service once.`,
+with all they hold; DIR/. gives only what DIR holds. Modes, times and links are kept; the owner is root, or who the service
+logs in as. Read once here, sent to the service once.`,
 		Example: `  muster copy compute /etc/hosts /etc
   muster copy r1n[1-3] site.conf modules/ /opt/site`,
 		Args: args(3, -1),
@@ -60,7 +59,8 @@ to the service once.`,
 		packed := make(chan struct{})
 		go func() {
 			defer close(packed)
-			write.CloseWithError(pack(write, sources))
+			_, _, err := pack.Pack(write, sources...)
+			write.CloseWithError(packError(err))
 		}()
 		err = ask(c.Context(), s, question[api.CopyResult]{
 			what: "copy", path: "/v1/copy?" + q.Encode(), in: read,
@@ -98,87 +98,10 @@ func checkSources(sources []string) error {
 	return nil
 }
 
-// pack writes the files as a tar stream, each source under its base name. Errors are [*api.Error].
-func pack(w io.Writer, sources []string) error {
-	t := tar.NewWriter(w)
-	for _, src := range sources {
-		src = filepath.Clean(src)
-		if base := filepath.Base(src); base == "." || base == ".." {
-			abs, err := filepath.Abs(src)
-			if err != nil {
-				return packError(err)
-			}
-			src = abs
-		}
-		parent := filepath.Dir(src)
-		err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			name, err := filepath.Rel(parent, path)
-			if err != nil {
-				return err
-			}
-			return packOne(t, path, filepath.ToSlash(name), path == src)
-		})
-		if err != nil {
-			return packError(err)
-		}
-	}
-	return packError(t.Close())
-}
-
+// packError is an error of the files; it ends the request that they are the body of.
 func packError(err error) error {
-	var e *api.Error
-	if err == nil || errors.As(err, &e) {
+	if err == nil || errors.Is(err, io.ErrClosedPipe) { // nobody reads on: why, the answer says
 		return err
 	}
 	return &api.Error{Code: api.Usage, What: "copy", Why: reason(err)}
-}
-
-// packOne adds one entry. A source that is a symbolic link is followed, those inside directories are kept.
-func packOne(t *tar.Writer, path, name string, follow bool) error {
-	stat := os.Lstat
-	if follow {
-		stat = os.Stat
-	}
-	info, err := stat(path)
-	if err != nil {
-		return err
-	}
-	link := ""
-	switch mode := info.Mode(); {
-	case mode.IsRegular(), mode.IsDir():
-	case mode&fs.ModeSymlink != 0:
-		if link, err = os.Readlink(path); err != nil {
-			return err
-		}
-	default:
-		return usage("copy", path+" is neither a file, a directory nor a symbolic link", "Leave it out")
-	}
-	h, err := tar.FileInfoHeader(info, link)
-	if err != nil {
-		return err
-	}
-	h.Name = name
-	if info.IsDir() {
-		h.Name += "/"
-	}
-	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
-	if err := t.WriteHeader(h); err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	n, err := io.Copy(t, io.LimitReader(f, h.Size))
-	if err == nil && n < h.Size {
-		return usage("copy", path+" became shorter while it was read", "Copy it again")
-	}
-	return err
 }

@@ -175,6 +175,7 @@ func (w *waiting) run(ctx context.Context) error {
 	if err != nil {
 		if ctx.Err() != nil {
 			fmt.Fprintf(s.err, "muster: deploy: interrupted: %s; the deployment goes on\n", w.text())
+			s.brokenOff("deploy", w.asked, w.up)
 			return errSilent
 		}
 		return err

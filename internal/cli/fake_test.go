@@ -759,9 +759,12 @@ func (f *fake) build(w http.ResponseWriter, r *http.Request) error {
 		{Step: "packages", Text: "fetching linux-image-amd64"},
 		{Step: "packages", Done: true, Cached: !q.Fresh, MS: 1200},
 	}
-	if q.Source == "debian99" {
+	switch q.Source {
+	case "debian98":
+		lines = []api.BuildStep{{Step: "image", Error: &api.Error{Code: api.Usage, What: "image build", Why: "no image source \"debian98\""}}}
+	case "debian99":
 		lines = append(lines, api.BuildStep{Step: "tree", Error: &api.Error{Code: api.Failed, What: "image build: tree", Why: "mmdebstrap: exit status 1\nE: invalid suite debian99", Do: "Compare the name of the source"}})
-	} else {
+	default:
 		i := f.images["compute"].Image
 		i.Name = model.ImageName(q.Name)
 		lines = append(lines, api.BuildStep{Step: "root", Done: true, MS: 30_500}, api.BuildStep{Step: "done", Image: &i})
@@ -770,7 +773,7 @@ func (f *fake) build(w http.ResponseWriter, r *http.Request) error {
 		_ = json.NewEncoder(w).Encode(l)
 	}
 	t := api.Trailer{Asked: 1, Answered: 1, Trailer: true}
-	if q.Source == "debian99" {
+	if lines[len(lines)-1].Error != nil {
 		t = api.Trailer{Asked: 1, Failed: 1, Trailer: true}
 	}
 	return answer(w, t)

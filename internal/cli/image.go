@@ -71,6 +71,7 @@ func (s *session) build(ctx context.Context, q api.BuildImage) error {
 	defer p.end()
 	what := "image build " + q.Name
 	var trailer api.Trailer
+	var broken *api.Error
 	ended := false
 	for line, err := range cl.Lines(ctx, "POST", "/v1/images/build", q, &trailer) {
 		p.clear()
@@ -81,27 +82,28 @@ func (s *session) build(ctx context.Context, q api.BuildImage) error {
 		if err != nil {
 			if ctx.Err() != nil {
 				fmt.Fprintf(s.err, "muster: %s: interrupted\n", what)
+				s.brokenOff(what, 1, 0)
 				return errSilent
 			}
 			return err
 		}
 		ended = ended || step.Image != nil
+		if e := step.Error; e != nil {
+			e.What = or(e.What, what+": "+step.Step)
+			broken = e
+		}
 		if s.flags.json {
 			_, _ = s.out.Write(append(line, '\n'))
-			s.failed = s.failed || step.Error != nil
 			continue
 		}
-		if e := step.Error; e != nil {
-			s.failed = true
-			if e.What == "" {
-				e.What = what + ": " + step.Step
-			}
-			s.tell(e)
-			continue
+		if step.Error != nil {
+			continue // told at the end
 		}
 		s.buildStep(p, &step)
 	}
 	switch {
+	case broken != nil:
+		return broken
 	case s.flags.json:
 		s.printJSON(trailer)
 	case !ended && !s.failed && trailer.Failed == 0:

@@ -63,7 +63,7 @@ func ask[T any](ctx context.Context, s *session, q question[T]) error {
 		r := q.node(&v)
 		why := ""
 		if r.Error != nil {
-			why = troubleText(q.what, r.Error)
+			why = printableLines(troubleText(q.what, r.Error)) // nodes and BMCs have a part in it
 		} else if q.bad != nil {
 			if b := q.bad(&v); b != "" {
 				why = q.what + ": " + b
@@ -118,6 +118,7 @@ func (s *session) interrupted(what string, got, asked int) error {
 		of = fmt.Sprintf(" of %d", asked)
 	}
 	fmt.Fprintf(s.err, "muster: %s: interrupted: %d%s answered\n", what, got, of)
+	s.brokenOff(what, asked, got)
 	return errSilent
 }
 
@@ -235,6 +236,27 @@ func (l *lazyWriter) flushLocked() {
 		_, _ = l.w.Write(l.b)
 		l.b = l.b[:0]
 	}
+}
+
+// wholeWriter remembers that not all could be written: a full disk is no success.
+type wholeWriter struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error
+}
+
+func (o *wholeWriter) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
+func (o *wholeWriter) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // progress is one line on standard error that says how far long work is. It appears only on a terminal, only where it

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"muster/internal/api"
 )
 
 // root is the tree of verbs, as a list someone wrote.
@@ -17,7 +19,12 @@ func (s *session) root() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 	}
+	own := r.Flags().Bool("version", false, "the version of this program; that of the service too: muster version")
 	r.RunE = func(c *cobra.Command, a []string) error {
+		if *own {
+			fmt.Fprintln(s.out, "muster", api.BuildVersion())
+			return nil
+		}
 		if len(a) == 0 {
 			overview(s.out, r)
 			return nil
@@ -57,6 +64,15 @@ func (s *session) root() *cobra.Command {
 		version(s), whoami(s), man(s),
 	)
 	plainUsage(r)
+	r.InitDefaultHelpCmd()
+	if h, _, err := r.Find([]string{"help"}); err == nil {
+		h.Args = func(_ *cobra.Command, a []string) error {
+			if v, rest, _ := r.Find(a); len(rest) > 0 && v.HasSubCommands() {
+				return noSuchVerb(v, rest)
+			}
+			return nil
+		}
+	}
 	return r
 }
 

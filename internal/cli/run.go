@@ -62,7 +62,7 @@ status than 0 makes its node count as failed.`,
 			what: "run", path: "/v1/run", in: q,
 			node: func(r *api.RunResult) *api.Result { return &r.Result },
 			text: func(r *api.RunResult) []string { return []string{string(r.Stdout)} },
-			also: func(r *api.RunResult) string { return string(r.Stderr) },
+			also: func(r *api.RunResult) string { return withNote(string(r.Stderr), r.Note) },
 			bad: func(r *api.RunResult) string {
 				if r.Exit == 0 {
 					return ""
@@ -85,6 +85,17 @@ func (s *session) wouldReach(c *cobra.Command, r api.Range, what string) error {
 		fmt.Fprintf(s.out, "dry run, nothing was done: %s on %s (%d)\n", what, names.Folded, len(names.Names))
 	})
 	return nil
+}
+
+// withNote adds what muster has to say of an output to it.
+func withNote(stderr, note string) string {
+	if note == "" {
+		return stderr
+	}
+	if stderr != "" && !strings.HasSuffix(stderr, "\n") {
+		stderr += "\n"
+	}
+	return stderr + "muster: " + note + "\n"
 }
 
 // commandLine is what the node's shell gets: one word as it is, several quoted so that they arrive as they are.

@@ -62,12 +62,12 @@ func statusText(n *api.NodeStatus, verbose bool, now time.Time) string {
 			add("console %s", n.Console)
 		}
 		if f := n.Facts; f != nil {
-			add("%d CPUs, %s memory, kernel %s", f.CPUs, size(f.Memory), f.Kernel)
+			add("%d CPUs, %s memory, kernel %s", f.CPUs, size(f.Memory), printable(f.Kernel))
 		}
 	}
 	text := strings.Join(parts, ", ")
 	if n.Reason != "" {
-		text += ": " + n.Reason
+		text += ": " + printable(n.Reason)
 	}
 	return text
 }

@@ -57,10 +57,10 @@ func whyText(w *api.Why, zone *time.Location) string {
 		b.WriteString("\n  nothing has happened yet\n")
 	}
 	if w.Stopped != "" {
-		fmt.Fprintf(&b, "\nstopped at %s\n", w.Stopped)
+		fmt.Fprintf(&b, "\nstopped at %s\n", printable(w.Stopped))
 	}
 	for _, l := range w.Look {
-		fmt.Fprintf(&b, "  look at: %s\n", l)
+		fmt.Fprintf(&b, "  look at: %s\n", printable(l))
 	}
 	if len(w.Console) > 0 {
 		b.WriteString("\nlast lines of the console\n")

@@ -47,7 +47,9 @@ type Stream interface {
 }
 
 // Source connects the console of one node. It is called again after every loss, never twice at a time. ctx ends when
-// the node is removed, gets another source, or the hub stops; the stream is closed by the hub then.
+// the node is removed, gets another source, or the hub stops; the stream is closed by the hub then. An error whose method
+// Refused() bool answers true says that the login was refused: who insists on it gets the account locked, so the source is
+// called again after five minutes first, and in the end once an hour, or when its key changes.
 type Source func(ctx context.Context) (Stream, error)
 
 // Options of a hub. The zero value records nothing and keeps the last 64 KiB of every console in memory.

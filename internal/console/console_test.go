@@ -228,6 +228,35 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+func TestWrite_ends_when_another_takes_the_keyboard(t *testing.T) {
+	h, _ := startHub(t, Options{})
+	m := newMachine()
+	set(t, h, "r1n1", "k", m.source)
+	line := <-m.up
+	a := attach(t, h, "r1n1", AttachOptions{Write: true, Who: "ann"})
+	waitEvent(t, a, Event{StateEvent, "connected"})
+	b := attach(t, h, "r1n1", AttachOptions{Write: true, Who: "bob"})
+	pasted := make(chan error)
+	go func() {
+		n, err := a.Write(make([]byte, 1<<20)) // the machine is slow to read
+		if n > 2*pasteSize {
+			t.Errorf("%d octets were written after bob took over", n)
+		}
+		pasted <- err
+	}()
+	if _, err := io.ReadFull(line, make([]byte, pasteSize/2)); err != nil {
+		t.Fatal(err)
+	}
+	b.Take()
+	if _, err := io.ReadFull(line, make([]byte, pasteSize/2)); err != nil {
+		t.Fatal(err)
+	}
+	var ce *Error
+	if err := <-pasted; !errors.As(err, &ce) || ce.Why != "bob has the keyboard" {
+		t.Errorf("ann's paste: %v", err)
+	}
+}
+
 func TestAttach_slow_watcher_skips_and_delays_nobody(t *testing.T) {
 	h, _ := startHub(t, Options{Dir: t.TempDir()})
 	m := newMachine()

@@ -271,7 +271,7 @@ func (t *tail) sync() error {
 // add writes a block's bytes at their place, and then the block. It may be repeated. Bytes that are there already are
 // passed over; a block behind the end begins a new file, and readers tell of the gap.
 func (t *tail) add(b block, text []byte) error {
-	if b.end() <= t.end() && t.name != "" {
+	if b.end() <= t.end() {
 		return nil
 	}
 	if b.pos < t.end() {

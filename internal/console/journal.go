@@ -271,23 +271,18 @@ func (r *recorder) batch() error {
 	r.buf = r.buf[:0]
 	var errs []error
 	for _, c := range dirty {
-		var size int64
-		var first bool
-		r.buf, size, first = c.journal(r.buf)
-		if first {
-			r.pending = append(r.pending, c)
-		}
-		if size >= flushSize {
+		if size := r.journal(c); size >= flushSize {
 			large = append(large, c)
 		}
 		if len(r.buf) > 1<<20 {
 			errs = append(errs, r.write())
 		}
 	}
-	errs = append(errs, r.write())
-	if r.segSize > 0 {
-		if err := unix.Fdatasync(int(r.seg.Fd())); err != nil {
-			errs = append(errs, os.NewSyscallError("fdatasync", err))
+	errs = append(errs, r.write(), r.sync())
+	if errors.Join(errs...) != nil { // the disk is full: all of it once more with the next batch
+		for _, c := range dirty {
+			c.rewind()
+			r.touch(c)
 		}
 	}
 	for _, c := range large {
@@ -307,14 +302,29 @@ func (r *recorder) write() error {
 	if r.segTime.IsZero() {
 		r.segTime = time.Now()
 	}
-	n, err := r.seg.Write(r.buf)
-	r.segSize += int64(n)
+	// What a failed write has torn is written over by the next one: it would hide what follows.
+	n, err := r.seg.WriteAt(r.buf, r.segSize)
 	r.buf = r.buf[:0]
-	if err != nil && n > 0 {
-		// What is torn would hide what follows: go on in another segment.
-		err = errors.Join(err, r.leave())
+	if err == nil {
+		r.segSize += int64(n)
 	}
 	return err
+}
+
+func (r *recorder) sync() error {
+	if r.segSize == 0 {
+		return nil
+	}
+	return os.NewSyscallError("fdatasync", unix.Fdatasync(int(r.seg.Fd())))
+}
+
+// journal adds to the buffer what the journal does not have of a console. size is what its file does not have.
+func (r *recorder) journal(c *console) (size int64) {
+	var first bool
+	if r.buf, size, first = c.journal(r.buf); first {
+		r.pending = append(r.pending, c)
+	}
+	return size
 }
 
 // leave goes on in a new segment; the one left is removed by turn.
@@ -336,31 +346,38 @@ func (r *recorder) leave() error {
 }
 
 // turn moves the journal on: a slice of the old segments' consoles is written to their files; when none is left the
-// segments go; and a full or old segment is left.
+// segments go; and a full or old segment is left. A console whose file cannot be written goes into the present segment
+// once more, so that one of them does not keep the journal growing.
 func (r *recorder) turn() error {
+	var errs []error
 	if n := min(flushSlice, len(r.old)); n > 0 {
-		var errs []error
 		for _, c := range r.old[:n] {
-			errs = append(errs, c.flush(false))
+			if err := c.flush(false); err != nil {
+				errs = append(errs, err)
+				c.rewind()
+				r.journal(c)
+			}
 		}
-		if err := errors.Join(errs...); err != nil {
-			return err // they stay on the list, and the segments with them
+		if len(errs) > 0 {
+			if err := errors.Join(r.write(), r.sync()); err != nil {
+				return errors.Join(append(errs, err)...) // they stay on the list, and the segments with them
+			}
 		}
 		r.old = slices.Delete(r.old, 0, n)
 	}
 	if len(r.old) == 0 && len(r.oldSegs) > 0 {
 		if err := r.syncAll(); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		if err := r.removeSegments(r.oldSegs); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		r.oldSegs = nil
 	}
 	if len(r.oldSegs) == 0 && (r.segSize >= segmentMax || !r.segTime.IsZero() && time.Since(r.segTime) >= segmentAge) {
-		return r.leave()
+		errs = append(errs, r.leave())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // close writes everything to the files and lets the directory go.
@@ -375,21 +392,17 @@ func (r *recorder) close(all []*console) error {
 	err := errors.Join(errs...)
 	if err == nil {
 		err = r.removeSegments(append(r.oldSegs, r.segNum))
-	} else { // the journal has what could not be written
-		err = errors.Join(err, r.batchLocked(all))
+	} else { // the journal gets what could not be written
+		for _, c := range all {
+			r.journal(c)
+		}
+		err = errors.Join(err, r.write(), r.sync())
 	}
 	r.shut()
 	if err != nil {
 		return fmt.Errorf("console record in %s: %w", r.h.o.Dir, err)
 	}
 	return nil
-}
-
-func (r *recorder) batchLocked(all []*console) error {
-	for _, c := range all {
-		r.buf, _, _ = c.journal(r.buf)
-	}
-	return errors.Join(r.write(), r.seg.Sync())
 }
 
 // closeEntry ends the run of bytes that is being gathered. c.mu is held.
@@ -435,10 +448,20 @@ func (c *console) journal(dst []byte) (_ []byte, size int64, first bool) {
 	return dst, c.ring.high - c.flushed, first
 }
 
+// rewind lets the next record of the journal have everything that the file has not. Parts of it may be there already: who
+// reads the journal passes over them.
+func (c *console) rewind() {
+	c.file.Lock() // a flush under way has the entries
+	defer c.file.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.journaled, c.jidx, c.dirty = c.flushed, 0, true
+}
+
 var scratch = sync.Pool{New: func() any { b := make([]byte, 0, ringMax); return &b }}
 
 // flush writes what the console's file does not have. With must the bytes leave memory even when they cannot be
-// written; they are counted and the gap is seen in the record.
+// written; the gap is seen in the record.
 func (c *console) flush(must bool) error {
 	if c.h.rec == nil {
 		return nil
@@ -456,6 +479,7 @@ func (c *console) flush(must bool) error {
 	defer scratch.Put(buf)
 	text := c.ring.appendTo((*buf)[:0], from, to)
 	b := block{pos: from, n: to - from, time: c.t0, entries: c.entries}
+	journaled := c.journaled
 	c.entries, c.jidx, c.journaled = nil, 0, to
 	c.mu.Unlock()
 
@@ -468,14 +492,19 @@ func (c *console) flush(must bool) error {
 	case err == nil:
 		c.failed = ""
 	case must:
-		c.lost += b.n
 		c.failed = "not recorded: " + oneLine(err.Error())
 	default: // keep it for another time, with the time of its first byte
 		c.failed = "not recorded: " + oneLine(err.Error())
 		c.closeEntry()
 		c.t0 = b.time
-		c.entries = appendEntry(nil, entry{n: c.ring.high - from})
-		c.jidx, c.journaled = len(c.entries), c.ring.high
+		c.entries, c.jidx, c.journaled = nil, 0, journaled
+		if journaled > from {
+			c.entries = appendEntry(nil, entry{n: journaled - from})
+			c.jidx = len(c.entries)
+		}
+		if journaled < c.ring.high {
+			c.entries = appendEntry(c.entries, entry{n: c.ring.high - journaled})
+		}
 		return fmt.Errorf("console %s: %w", c.node, err)
 	}
 	c.flushed = to

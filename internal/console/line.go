@@ -40,9 +40,8 @@ type console struct {
 	entries   []byte
 	jidx      int // of entries, in the journal
 	cur       entry
-	dirty     bool // on the recorder's list
-	inSegment bool // on the recorder's list of the journal's segment
-	lost      int64
+	dirty     bool   // on the recorder's list
+	inSegment bool   // on the recorder's list of the journal's segment
 	failed    string // why it is not recorded
 
 	sessions []*Session
@@ -141,8 +140,14 @@ func (c *console) run(ctx context.Context) {
 		if errors.Is(err, errChanged) {
 			continue
 		}
+		most := c.h.o.BackoffMax
+		if refused(err) {
+			delay, most = max(delay, refusedBackoff), refusedMax
+		} else {
+			delay = min(delay, most)
+		}
 		wait := time.NewTimer(delay/2 + rand.N(delay))
-		delay = min(2*delay, c.h.o.BackoffMax)
+		delay = min(2*delay, most)
 		select {
 		case <-ctx.Done():
 		case <-wait.C:
@@ -153,6 +158,18 @@ func (c *console) run(ctx context.Context) {
 	}
 	c.mark(ending, "recording ends")
 	c.setState(Waiting, "stopped")
+}
+
+// The waits after a refused login; see [Source].
+const (
+	refusedBackoff = 5 * time.Minute
+	refusedMax     = time.Hour
+)
+
+// refused says whether a source was refused the login.
+func refused(err error) bool {
+	var r interface{ Refused() bool }
+	return errors.As(err, &r) && r.Refused()
 }
 
 // connect makes one connection and records until it is lost. held says that it stood.

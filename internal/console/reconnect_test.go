@@ -62,6 +62,36 @@ func TestReconnect_backs_off_and_says_why(t *testing.T) {
 	})
 }
 
+type refusal struct{ error }
+
+func (refusal) Refused() bool { return true }
+
+func TestReconnect_does_not_insist_on_a_refused_login(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, stop := bubbleHub(t, Options{})
+		defer stop()
+		m := newMachine()
+		m.setDown(errors.Join(refusal{errors.New("BMC 10.1.7.7 refused user admin")}, nil))
+		set(t, h, "r1n1", "k", m.source)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		// 5+10+20+40 min on average; jitter is ±50 %.
+		if n, _ := m.count(); n < 3 || n > 6 {
+			t.Errorf("%d attempts in an hour", n)
+		}
+		time.Sleep(24 * time.Hour)
+		if n, _ := m.count(); n < 15 || n > 60 {
+			t.Errorf("%d attempts in a day", n)
+		}
+		m.setDown(nil)
+		set(t, h, "r1n1", "another password", m.source)
+		synctest.Wait()
+		if i, _ := h.Info("r1n1"); i.State != Connected {
+			t.Errorf("after the password was changed: %+v", i)
+		}
+	})
+}
+
 func TestReconnect_when_the_key_changes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, stop := bubbleHub(t, Options{})

@@ -124,16 +124,26 @@ func (s *Session) Read(p []byte) (int, error) {
 // Write sends input to the machine. Only the writer may; a session that was attached for writing becomes it when
 // nobody is.
 func (s *Session) Write(p []byte) (int, error) {
-	st, err := s.keyboard("write")
-	if err != nil {
-		return 0, err
+	done := 0
+	for {
+		st, err := s.keyboard("write")
+		if err != nil {
+			return done, err
+		}
+		n, err := st.Write(p[done:min(len(p), done+pasteSize)])
+		done += n
+		if err != nil {
+			return done, &Error{"console " + s.c.node + ": write", err.Error(), "It reconnects by itself; what was typed is lost"}
+		}
+		if done == len(p) {
+			return done, nil
+		}
 	}
-	n, err := st.Write(p)
-	if err != nil {
-		return n, &Error{"console " + s.c.node + ": write", err.Error(), "It reconnects by itself; what was typed is lost"}
-	}
-	return n, nil
 }
+
+// pasteSize is how much of a long input is written before the keyboard is looked at again: somebody may have taken it over
+// while the machine was slow to read.
+const pasteSize = 1 << 10
 
 // Break sends a serial break, under the same rules as Write.
 func (s *Session) Break() error {

@@ -9,9 +9,9 @@
 //	ssh.key  ssh.pub        the key with which the service logs in to nodes
 //	admin.pem               certificate, key and CA of the first administrator, for muster --identity
 //
-// The first [Open] makes what is missing in an empty directory. A directory that holds some of the files but not all,
-// or a damaged one, is an error that names the file: keys are never silently made anew, since every enrolled node and
-// every sealed secret hangs on them.
+// The first [Open] makes them all, admin.pem last; when only that one is missing, it alone is made again. A directory that holds some of
+// the keys but not all, or a damaged one, is an error that names the file: keys are never silently made anew, since every enrolled
+// node and every sealed secret hangs on them.
 package identity
 
 import (
@@ -76,6 +76,9 @@ func Open(dir string, fresh bool) (a *Authority, made bool, err error) {
 	_, err = os.Stat(filepath.Join(dir, complete))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if a, err := load(dir); err == nil { // the keys are whole: somebody took the administrator's file, or a first start ended before it
+			return a, false, a.writeAdmin(time.Now())
+		}
 		if !fresh {
 			return nil, false, fmt.Errorf("keys: %s is missing although the store is not empty. Put the directory back from a backup; new keys would lock out every node and make the secrets unreadable",
 				filepath.Join(dir, complete))
@@ -144,12 +147,8 @@ func create(dir string, now time.Time) error {
 			return err
 		}
 	}
-	a := &Authority{caKey: caKey, ca: ca}
-	bundle, err := a.adminBundle("admin", caPEM, now)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(filepath.Join(dir, complete), bundle, 0o600)
+	a := &Authority{dir: dir, caKey: caKey, ca: ca, caPEM: string(caPEM)}
+	return a.writeAdmin(now)
 }
 
 func load(dir string) (*Authority, error) {
@@ -185,6 +184,7 @@ func load(dir string) (*Authority, error) {
 		return err
 	})
 	read("ssh.key", func(b []byte) (err error) { a.ssh, err = ssh.ParsePrivateKey(b); return err })
+	read("ssh.pub", func([]byte) error { return nil }) // for people; written last of the keys
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
@@ -256,16 +256,21 @@ func (a *Authority) SignNode(node model.NodeName, csrPEM string, now time.Time) 
 	return string(certPEM(der)), Fingerprint(csr.PublicKey), expires, nil
 }
 
-func (a *Authority) adminBundle(name string, caPEM []byte, now time.Time) ([]byte, error) {
+// writeAdmin makes the administrator's certificate and writes it with its key and the CA.
+func (a *Authority) writeAdmin(now time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	der, err := a.sign(key.Public(), name, UnitAdmin, now, now.Add(AdminLife))
+	der, err := a.sign(key.Public(), "admin", UnitAdmin, now, now.Add(AdminLife))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return append(append(certPEM(der), keyPEM(key)...), caPEM...), nil
+	bundle := append(append(certPEM(der), keyPEM(key)...), a.caPEM...)
+	if err := durable.WriteFile(a.AdminBundle(), bundle, 0o600); err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	return nil
 }
 
 func (a *Authority) sign(pub crypto.PublicKey, name, unit string, now, expires time.Time) ([]byte, error) {

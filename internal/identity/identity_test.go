@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,43 @@ func TestOpen_names_every_damaged_file_and_makes_none_anew(t *testing.T) {
 	b, _ := os.ReadFile(filepath.Join(dir, "seal.key"))
 	if string(b) != "rubbish" {
 		t.Error("a damaged file was replaced")
+	}
+}
+
+func TestOpen_keeps_whole_keys_when_the_administrators_file_was_taken_away(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		a, dir := open(t)
+		old, err := os.ReadFile(a.AdminBundle())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(a.AdminBundle()); err != nil {
+			t.Fatal(err)
+		}
+		b, made, err := Open(dir, fresh)
+		if err != nil || made || b.Pin() != a.Pin() || b.CA() != a.CA() {
+			t.Fatalf("fresh %v: made %v, %v, or other keys", fresh, made, err)
+		}
+		if now, err := os.ReadFile(b.AdminBundle()); err != nil || string(now) == string(old) || !strings.HasSuffix(string(now), a.CA()) {
+			t.Errorf("fresh %v: the administrator's file: %v", fresh, err)
+		}
+	}
+}
+
+func TestOpen_begins_again_after_a_first_start_that_was_killed(t *testing.T) {
+	for done := range names {
+		a, dir := open(t)
+		for _, n := range append(slices.Clone(names[done:]), complete) {
+			if err := os.Remove(filepath.Join(dir, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := Open(dir, false); err == nil {
+			t.Errorf("%d files: keys were made beside a store", done)
+		}
+		if b, made, err := Open(dir, true); err != nil || !made || b.Pin() == a.Pin() {
+			t.Errorf("%d files: made %v, %v", done, made, err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,7 @@ type build struct {
 	o      Options
 	recipe Recipe
 	work   string // becomes the image directory
-	log    io.Writer
+	log    *os.File
 	cache  cache
 	now    func() time.Time
 
@@ -49,7 +50,9 @@ func (o Options) check() error {
 			wrong("package %q: want NAME, NAME:ARCH or NAME=VERSION", p)
 		}
 	}
-	if o.Mirror != "" && !mirrorForm.MatchString(o.Mirror) {
+	if u, err := url.Parse(o.Mirror); err == nil && u.User != nil {
+		wrong("mirror %s: its user and password would be read by all in the process list, the log and the image: take an archive that asks for none", u.Redacted())
+	} else if o.Mirror != "" && !mirrorForm.MatchString(o.Mirror) {
 		wrong("mirror %q: want the address of a package archive, as in apt's sources", o.Mirror)
 	}
 	for i, k := range o.RootKeys {
@@ -64,12 +67,19 @@ func (o Options) check() error {
 	return errors.Join(errs...)
 }
 
+// OptionsError says all that is wrong with the wishes of a build; nothing was begun.
+type OptionsError struct{ Err error }
+
+func (e *OptionsError) Error() string { return e.Err.Error() }
+
+func (e *OptionsError) Unwrap() error { return e.Err }
+
 // Build makes an image and returns its manifest. When it returns an error, what was there before is unchanged. The error
-// of a step is a [*StepError].
+// is an [*OptionsError] where the options are wrong, and a [*StepError] where a step is.
 func Build(ctx context.Context, o Options) (_ *Manifest, err error) {
 	recipe, err := findRecipe(o.Source)
 	if err := errors.Join(err, o.check()); err != nil {
-		return nil, err
+		return nil, &OptionsError{err}
 	}
 	b := &build{o: o, recipe: recipe.with(o.Packages), now: o.Now}
 	if b.now == nil {
@@ -118,20 +128,19 @@ func (b *build) begin() (done func() error, err error) {
 	}
 	unlock, err := lock(b.work)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(b.work))
+	}
+	sweep := func() error {
+		defer unlock()
+		return os.RemoveAll(b.work)
 	}
 	if err := os.Chmod(b.work, 0o755); err != nil {
-		return nil, err
+		return nil, errors.Join(err, sweep())
 	}
-	log, err := os.OpenFile(filepath.Join(b.work, LogFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return nil, err
+	if b.log, err = os.OpenFile(b.file(logFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+		return nil, errors.Join(err, sweep())
 	}
-	b.log = log
-	return func() error {
-		defer unlock()
-		return errors.Join(log.Close(), os.RemoveAll(b.work))
-	}, nil
+	return func() error { return errors.Join(b.log.Close(), sweep()) }, nil
 }
 
 // lock takes the lock of a directory; it is free when no process holds it, also after kill -9.
@@ -284,7 +293,7 @@ func (b *build) inspect(s *Step) error {
 		s.Text = "fetched and unpacked"
 	}
 	s.Text = fmt.Sprintf("%d packages, kernel %s, %s", len(c.Packages), c.Release, s.Text)
-	return writeFile(b.file(PackagesFile), func(w io.Writer) error {
+	return writeFile(b.file(packagesFile), func(w io.Writer) error {
 		for _, p := range c.Packages {
 			if _, err := fmt.Fprintln(w, p.Name, p.Version); err != nil {
 				return err
@@ -410,10 +419,13 @@ func (b *build) manifest(m *Manifest, s *Step) error {
 			return err
 		})
 	}
-	if err := write(RecipeFile, recipe); err != nil {
+	if err := write(recipeFile, recipe); err != nil {
 		return err
 	}
-	if m.Files, err = modelFiles(b.work, KernelFile, InitrdFile, RootFile, PackagesFile, RecipeFile, LogFile); err != nil {
+	if err := b.log.Sync(); err != nil { // the other files are synced when they are written
+		return err
+	}
+	if m.Files, err = modelFiles(b.work, KernelFile, InitrdFile, RootFile, packagesFile, recipeFile, logFile); err != nil {
 		return err
 	}
 	m.Kernel, m.Packages = b.contents.Release, b.contents.Packages

@@ -84,7 +84,7 @@ func TestBuildLeavesAWholeImage(t *testing.T) {
 	if img.Name != "compute" || img.Kernelf.Size != int64(len("kernel")) || img.Root.Digest == "" || img.Initrd.Digest == "" || img.Size != img.Root.Size {
 		t.Errorf("image: %+v", img)
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, PackagesFile)); err != nil || string(b) != "bash 5.2-1\nzstd 1.5\n" {
+	if b, err := os.ReadFile(filepath.Join(dir, packagesFile)); err != nil || string(b) != "bash 5.2-1\nzstd 1.5\n" {
 		t.Errorf("packages.txt: %q, %v", b, err)
 	}
 	list, err := exec.Command("unsquashfs", "-lln", filepath.Join(dir, RootFile)).CombinedOutput()
@@ -189,6 +189,17 @@ func TestWrongWishesAreAllNamed(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not name %s", err, want)
 		}
+	}
+	var wrong *OptionsError
+	if !errors.As(err, &wrong) {
+		t.Errorf("got a %T", err)
+	}
+}
+
+func TestPasswordOfAMirrorIsRefusedAndNotShown(t *testing.T) {
+	_, err := Build(t.Context(), Options{Source: "debian12", Name: "x", Mirror: "https://ann:hunter2@archive.example/debian", NodeProgram: []byte("x")})
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "mirror https://ann:xxxxx@archive.example/debian") {
+		t.Errorf("got %v", err)
 	}
 }
 

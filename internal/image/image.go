@@ -38,9 +38,9 @@ const (
 	KernelFile   = "kernel"
 	InitrdFile   = "initramfs"
 	RootFile     = "root.squashfs"
-	PackagesFile = "packages.txt"
-	RecipeFile   = "recipe.json"
-	LogFile      = "build.log"
+	packagesFile = "packages.txt"
+	recipeFile   = "recipe.json"
+	logFile      = "build.log"
 	ManifestFile = "manifest.json"
 )
 

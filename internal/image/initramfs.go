@@ -17,10 +17,10 @@ import (
 
 // The paths of the module tables inside the initramfs; the boot init reads them.
 const (
-	InitrdModules = "lib/modules"
-	InitrdDeps    = "lib/modules/modules.dep"
-	InitrdAliases = "lib/modules/modules.alias"
-	InitrdLoad    = "lib/modules/load" // one module name a line: loaded on every machine
+	initrdModules = "lib/modules"
+	initrdDeps    = "lib/modules/modules.dep"
+	initrdAliases = "lib/modules/modules.alias"
+	initrdLoad    = "lib/modules/load" // one module name a line: loaded on every machine
 )
 
 // writeInitramfs packs the init and the modules of a recipe. Modules that the kernel has built in are left out; what is
@@ -63,7 +63,7 @@ func writeCpio(w io.Writer, r Recipe, c *contents, modules map[string][]byte, pr
 	}
 	slices.Sort(names)
 	for _, f := range names {
-		a.File(InitrdModules+"/"+flatName(f), 0o644, modules[c.Modules+"/"+f])
+		a.File(initrdModules+"/"+flatName(f), 0o644, modules[c.Modules+"/"+f])
 	}
 	var dep, alias strings.Builder
 	if err := flat.Write(&dep); err != nil {
@@ -76,9 +76,9 @@ func writeCpio(w io.Writer, r Recipe, c *contents, modules map[string][]byte, pr
 			fmt.Fprintf(&alias, "alias %s %s\n", al.Pattern, al.Module)
 		}
 	}
-	a.File(InitrdDeps, 0o644, []byte(dep.String()))
-	a.File(InitrdAliases, 0o644, []byte(alias.String()))
-	a.File(InitrdLoad, 0o644, []byte(strings.Join(r.Load, "\n")+"\n"))
+	a.File(initrdDeps, 0o644, []byte(dep.String()))
+	a.File(initrdAliases, 0o644, []byte(alias.String()))
+	a.File(initrdLoad, 0o644, []byte(strings.Join(r.Load, "\n")+"\n"))
 	return a.Close()
 }
 

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// NodeProgramPath is where the node program lies in an image.
-const NodeProgramPath = "usr/lib/muster/muster-node"
+// nodeProgramPath is where the node program lies in an image.
+const nodeProgramPath = "usr/lib/muster/muster-node"
 
 const agentUnit = `[Unit]
 Description=muster agent: reports the node to its managers
@@ -66,7 +66,7 @@ func additions(r Recipe, rootKeys []string, program []byte) []put {
 		keys += "\n"
 	}
 	puts := []put{
-		{Path: NodeProgramPath, Mode: 0o755, Content: program},
+		{Path: nodeProgramPath, Mode: 0o755, Content: program},
 		file("usr/lib/systemd/system/muster-agent.service", agentUnit),
 		{Path: "etc/systemd/system/multi-user.target.wants/muster-agent.service", Link: "/usr/lib/systemd/system/muster-agent.service"},
 		{Path: "etc/systemd/system/default.target", Link: "/usr/lib/systemd/system/multi-user.target"},

@@ -2,7 +2,6 @@ package image
 
 import (
 	"archive/tar"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"muster/internal/image/kmod"
+	"muster/internal/model"
 )
 
 // A tree is a package tree in a tar file, as mmdebstrap wrote it. It is read in passes; contents that a pass does not
@@ -91,7 +91,7 @@ func (t tree) inspect() (*contents, error) {
 	for r := range kernels {
 		releases = append(releases, r)
 	}
-	c.Release = slices.MaxFunc(releases, naturally)
+	c.Release = slices.MaxFunc(releases, model.Natural)
 	c.Kernel = kernels[c.Release]
 	for _, dir := range []string{"usr/lib/modules/", "lib/modules/"} {
 		if dep, ok := tables[dir+c.Release+"/modules.dep"]; ok {
@@ -236,31 +236,4 @@ func readStatus(text string) []Package {
 	}
 	slices.SortFunc(ps, func(a, b Package) int { return strings.Compare(a.Name, b.Name) })
 	return ps
-}
-
-// naturally compares texts with their numbers as numbers: 6.1.0-9 comes before 6.1.0-56.
-func naturally(a, b string) int {
-	digits := func(s string) int {
-		n := 0
-		for n < len(s) && s[n] >= '0' && s[n] <= '9' {
-			n++
-		}
-		return n
-	}
-	for a != "" && b != "" {
-		na, nb := digits(a), digits(b)
-		if na > 0 && nb > 0 {
-			va, vb := strings.TrimLeft(a[:na], "0"), strings.TrimLeft(b[:nb], "0")
-			if c := cmp.Or(cmp.Compare(len(va), len(vb)), strings.Compare(va, vb)); c != 0 {
-				return c
-			}
-			a, b = a[na:], b[nb:]
-			continue
-		}
-		if a[0] != b[0] {
-			return cmp.Compare(a[0], b[0])
-		}
-		a, b = a[1:], b[1:]
-	}
-	return cmp.Compare(len(a), len(b))
 }

@@ -29,6 +29,7 @@ func Command() *cobra.Command {
 address of its own that speaks IPMI 2.0: power, boot device, event log, sensors, inventory and serial over LAN.
 The machines are switched off and their disks are empty. Nothing of a lab is reachable from outside.`,
 		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it cobra takes any word for a question for help
 	}
 	c.AddCommand(upCommand(), downCommand(), statusCommand(), execCommand(), runCommand())
 	return c
@@ -58,7 +59,7 @@ one whose daemon was killed is brought up again with its disks as they are.`,
 			if err != nil {
 				return &api.Error{Code: api.Usage, What: "lab up", Why: "--disk " + err.Error()}
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			return up(ctx, cmd.OutOrStdout(), request{
 				name: w.name, dir: w.dir,
@@ -111,7 +112,7 @@ func statusCommand() *cobra.Command {
 func running(w where) (*State, error) {
 	s, err := find(w.name, w.dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, &api.Error{Code: api.Failed, What: "lab " + w.name + " is not up", Do: "To make it: muster lab up"}
+		return nil, &api.Error{Code: api.Failed, What: "lab " + w.name + " is not up", Do: "To make it: muster lab up" + (&State{Name: w.name}).flag()}
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return nil, &api.Error{Code: api.Denied, What: "lab " + w.name, Why: err.Error(), Do: "Run it with sudo"}
@@ -194,7 +195,7 @@ func mountSys() error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
+	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil && err != unix.EINVAL { // EINVAL: nothing is mounted there
 		return err
 	}
 	return unix.Mount("sysfs", "/sys", "sysfs", 0, "")

@@ -19,19 +19,18 @@ const endTime = 10 * time.Second
 // down takes the lab away with all that it made. With no lab it says so.
 func down(out io.Writer, name, dir string) error {
 	s, err := find(name, dir)
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		where := "lab " + name
 		if dir != "" {
 			where = "lab in " + dir
 		}
 		_, err := fmt.Fprintf(out, "there is no %s; nothing to take down\n", where)
 		return err
-	}
-	if err != nil {
-		return err
-	}
-	if os.Geteuid() != 0 {
+	case errors.Is(err, os.ErrPermission), err == nil && os.Geteuid() != 0:
 		return &api.Error{Code: api.Denied, What: "lab down", Why: "it needs root", Do: "Run it with sudo"}
+	case err != nil:
+		return err
 	}
 	unlock, err := lock(s.Name)
 	if err != nil {
@@ -73,10 +72,27 @@ func dismantle(s *State, out io.Writer) error {
 	return errors.Join(append(all, removeNetwork(s), removeNamespace(s.Namespace))...)
 }
 
-// remove dismantles the lab and removes the directory, but nothing of it while something of the lab still runs.
+// remove dismantles the lab and removes what it made on disk, but nothing of that while something of the lab still runs.
+// lab.json goes last: until then "lab down" can go on where it was cut off.
 func remove(s *State, out io.Writer) error {
 	if err := dismantle(s, out); err != nil {
 		return err
+	}
+	ours := []string{passwordFile, daemonLog}
+	for _, m := range s.Machines {
+		ours = append(ours, m.Name)
+	}
+	if entries, err := os.ReadDir(s.Dir); err == nil {
+		for _, e := range entries {
+			if unfinished(e.Name()) {
+				ours = append(ours, e.Name())
+			}
+		}
+	}
+	for _, name := range ours {
+		if err := os.RemoveAll(filepath.Join(s.Dir, name)); err != nil {
+			return err
+		}
 	}
 	if link := filepath.Join(labs, s.Name); link != s.Dir {
 		if to, err := os.Readlink(link); err == nil && to == s.Dir {
@@ -85,27 +101,14 @@ func remove(s *State, out io.Writer) error {
 			}
 		}
 	}
+	if err := os.RemoveAll(filepath.Join(s.Dir, stateFile)); err != nil {
+		return err
+	}
 	if s.MadeDir {
 		if err := os.RemoveAll(s.Dir); err != nil {
 			return err
 		}
-	} else if err := removeContents(s); err != nil {
-		return err
 	}
 	_ = os.Remove(labs) // succeeds when this was the last lab
-	return nil
-}
-
-// removeContents removes what the lab made in a directory that was there before; lab.json goes last.
-func removeContents(s *State) error {
-	var names []string
-	for _, m := range s.Machines {
-		names = append(names, m.Name)
-	}
-	for _, name := range append(names, passwordFile, daemonLog, stateFile) {
-		if err := os.RemoveAll(filepath.Join(s.Dir, name)); err != nil {
-			return err
-		}
-	}
 	return nil
 }

@@ -65,6 +65,9 @@ func launch(sp *spawner, s *State, m Machine, p bootPlan, events func(string)) (
 		return nil, err
 	}
 	defer func() { _ = serialChild.Close() }()
+	if err := unix.SetsockoptInt(int(serialChild.Fd()), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, uartBuffer); err != nil {
+		return nil, errors.Join(fmt.Errorf("send buffer of the serial port: %w", err), serial.Close())
+	}
 	monitor, monitorChild, err := socketPair("monitor")
 	if err != nil {
 		return nil, errors.Join(err, serial.Close())
@@ -115,10 +118,11 @@ func lastLines(name string) string {
 	return string(bytes.Join(lines, []byte(" / ")))
 }
 
-// uartBuffer is the send buffer of a machine's end of a socket. The UART writes single bytes, each of which costs the kernel some
-// 900: the default buffer holds a quarter of a kilobyte, and a guest kernel that waits longer than 10 ms for room gives the
-// byte up (wait_for_lsr in its 8250 driver). This one holds some 70 kB.
-const uartBuffer = 64 << 20
+// uartBuffer is the send buffer of the machine's end of the serial socket. The UART writes single bytes, each of which costs the kernel
+// 768: the default buffer holds a quarter of a kilobyte, and a guest kernel that waits longer than 10 ms for room gives the
+// byte up (wait_for_lsr in its 8250 driver). The kernel doubles the value: this one holds 87 kB, more than a kernel prints while the
+// daemon waits for a processor. It costs nothing while it is empty, and 64 MiB of kernel memory while a reader stands still.
+const uartBuffer = 32 << 20
 
 // socketPair returns a connection for us and the other end as a file for a child.
 func socketPair(name string) (net.Conn, *os.File, error) {
@@ -127,9 +131,6 @@ func socketPair(name string) (net.Conn, *os.File, error) {
 		return nil, nil, fmt.Errorf("socket for the %s: %w", name, err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
-	if err := unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, uartBuffer); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("socket for the %s: %w", name, err), ours.Close(), theirs.Close())
-	}
 	conn, err := net.FileConn(ours)
 	if err := errors.Join(err, ours.Close()); err != nil {
 		return nil, nil, errors.Join(err, theirs.Close())

@@ -15,8 +15,9 @@
 //
 //   - The power state is the process: no QEMU is off, and a guest that powers itself off is off at once.
 //   - The serial port outlives the machine: a serial-over-LAN session sees the firmware's first byte and stays over power
-//     cycles; a slow reader slows the guest down and loses nothing; with no reader the guest never waits. Everything
-//     is also in DIR/NAME/serial.log.
+//     cycles; a reader may be 1 MiB behind and loses nothing; beyond that the guest waits, which firmware does and a kernel
+//     does not: it gives characters up after 10 ms. With no reader the guest never waits. Everything is also in
+//     DIR/NAME/serial.log.
 //   - Machines die with the daemon, also by kill -9; "lab down" then removes processes (by pid and start time), links,
 //     namespace and directory, and ends nothing that the lab did not start.
 //

@@ -537,8 +537,8 @@ func TestUpUndoesEverythingWhenItFails(t *testing.T) {
 	r2 := request{name: r.name, dir: r.dir, shape: shape{machines: 2, firmware: BIOS, memory: 256, disk: 1 << 20}}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := up(ctx, io.Discard, r2); err == nil {
-		t.Error("up with a cancelled context succeeded")
+	if err := up(ctx, io.Discard, r2); err == nil || !strings.Contains(err.Error(), "interrupted") || errors.Is(err, context.Canceled) {
+		t.Errorf("up with a cancelled context: %v, want an error that says interrupted and is not taken for a clean end", err)
 	}
 	if entries, err := os.ReadDir(r.dir); err != nil || len(entries) > 0 {
 		t.Errorf("the directory that was there before holds %v (%v), want it empty", entries, err)
@@ -547,4 +547,79 @@ func TestUpUndoesEverythingWhenItFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.nothingLeft()
+}
+
+func TestUpAndDownGoOnWhereAKillCutThemOff(t *testing.T) {
+	t.Parallel()
+	r := newReal(t, "cut", BIOS)
+	up := []string{"lab", "up", "--name", r.name, "-n", "1", "--memory", "256", "--disk", "64M", "--dir", r.dir}
+	link := filepath.Join(labs, r.name)
+	for _, err := range []error{
+		os.MkdirAll(r.dir, 0o700),
+		os.WriteFile(filepath.Join(r.dir, "."+stateFile+".new1"), nil, 0o600), // up, killed while it wrote lab.json
+		os.MkdirAll(labs, 0o700),
+		os.Symlink(filepath.Join(r.dir, "gone"), link), // down, killed before it removed the link
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A pipe that the caller left open for lab up ends with lab up: the daemon does not hold it.
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := exec.Command("/proc/self/exe", up...)
+	cmd.ExtraFiles = []*os.File{write}
+	out, err := cmd.CombinedOutput()
+	write.Close()
+	if err != nil {
+		t.Fatalf("lab up: %v\n%s", err, out)
+	}
+	if err := read.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the daemon holds what lab up inherited: %v", err)
+	}
+	if out := r.refused("up", "--dir", t.TempDir()); !strings.Contains(out, "there is a lab "+r.name+" in "+r.dir) {
+		t.Errorf("up of the same name elsewhere said %q", out)
+	}
+
+	daemon := r.state().Daemon
+	if err := daemon.end(syscall.SIGKILL, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	// ip netns add, killed between the name and the namespace; and a daemon killed while it wrote lab.json.
+	if err := removeNamespace(namespaceOf(r.name)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Join(namespaces, namespaceOf(r.name)), filepath.Join(r.dir, "."+stateFile+".new2")} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What cannot be removed keeps lab.json, so that down can be typed again.
+	machine := filepath.Join(r.dir, "r1n1")
+	if err := syscall.Mount("tmpfs", machine, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(machine, syscall.MNT_DETACH) })
+	if out := r.refused("down"); !strings.Contains(out, "busy") {
+		t.Errorf("down with a busy directory said %q", out)
+	}
+	if err := syscall.Unmount(machine, 0); err != nil {
+		t.Fatal(err)
+	}
+	if out := r.lab("down"); !strings.Contains(out, "is down and removed") {
+		t.Errorf("down again said %q", out)
+	}
+	if entries, err := os.ReadDir(r.dir); err != nil || len(entries) > 0 {
+		t.Errorf("the directory that was there before holds %v (%v), want it empty", entries, err)
+	}
+	if err := os.Remove(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	r.nothingLeft(daemon)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // namespaces is where named network namespaces are kept, the same place as ip-netns(8) uses.
@@ -161,7 +162,9 @@ func addAddress(link netlink.Link, address string, flags int) error {
 
 // removeNetwork takes bridge and taps away, so that nothing of them stays when a foreign process keeps the namespace alive.
 func removeNetwork(s *State) error {
-	if !namespaceExists(s.Namespace) {
+	// What ip netns add leaves when it is killed is a name and no namespace.
+	var st unix.Statfs_t
+	if unix.Statfs(filepath.Join(namespaces, s.Namespace), &st) != nil || st.Type != unix.NSFS_MAGIC {
 		return nil
 	}
 	return inside(s.Namespace, func() error {

@@ -111,6 +111,11 @@ func (s *State) save() error {
 	return durable.WriteFile(filepath.Join(s.Dir, stateFile), append(text, '\n'), 0o600)
 }
 
+// unfinished says that a file is one that a killed writer of lab.json or of the password left ([durable.WriteFile]).
+func unfinished(name string) bool {
+	return strings.HasPrefix(name, "."+stateFile+".new") || strings.HasPrefix(name, "."+passwordFile+".new")
+}
+
 // newPassword makes the BMC password of a lab: 16 letters, which every IPMI 2.0 client takes.
 func newPassword() model.Secret { return model.NewSecret(strings.ToLower(rand.Text()[:16])) }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/protocol"
+	"golang.org/x/sys/unix"
 
 	"muster/internal/api"
 	"muster/internal/durable"
@@ -68,9 +70,17 @@ func up(ctx context.Context, out io.Writer, r request) error {
 		return err
 	}
 	if err := raise(ctx, s); err != nil {
-		return errors.Join(err, dismantle(s, out))
+		return errors.Join(interrupted(ctx, err), dismantle(s, out))
 	}
 	return s.announce(out)
+}
+
+// interrupted is err, in words for the person when it comes from the interrupt.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return &api.Error{Code: api.Failed, What: "lab up", Why: "interrupted", Do: "What it had begun is undone; type it again"}
 }
 
 // create makes a lab that does not exist.
@@ -83,17 +93,33 @@ func create(ctx context.Context, out io.Writer, r request) error {
 	if err != nil {
 		return err
 	}
+	other, err := find(r.name, "")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err == nil && other.Dir != dir {
+		return &api.Error{
+			Code: api.Conflict, What: "lab up", Why: "there is a lab " + r.name + " in " + other.Dir,
+			Do: "Choose another --name, or first: muster lab down" + other.flag(),
+		}
+	}
 	if namespaceExists(namespaceOf(r.name)) {
 		return &api.Error{
 			Code: api.Conflict, What: "lab up", Why: "namespace " + namespaceOf(r.name) + " exists and no lab in " + dir + " has it",
 			Do: "If it is a lab with a directory of its own: muster lab down --dir DIR. Else: ip netns delete " + namespaceOf(r.name) + ", or another --name",
 		}
 	}
+	// A link to a directory without a lab: someone removed it by hand, or it was cut off half-way.
+	if link := filepath.Join(labs, r.name); isLink(link) {
+		if err := os.Remove(link); err != nil {
+			return err
+		}
+	}
 	s := plan(r.name, dir, r.shape)
 	if s.MadeDir, err = claim(dir); err != nil {
 		return err
 	}
-	undo := func(err error) error { return errors.Join(err, remove(s, out)) }
+	undo := func(err error) error { return errors.Join(interrupted(ctx, err), remove(s, out)) }
 	if err := s.save(); err != nil { // before anything else: from here on "lab down" can clear up
 		return undo(err)
 	}
@@ -106,18 +132,32 @@ func create(ctx context.Context, out io.Writer, r request) error {
 	return s.announce(out)
 }
 
-// claim makes the directory, or takes an empty one. It says whether it was made.
+// claim makes the directory, or takes an empty one, or what a killed "lab up" left of one. It says whether the directory is the lab's own: made
+// here, or in the place of labs, where nobody else makes any.
 func claim(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	if errors.Is(err, os.ErrNotExist) {
 		return true, os.MkdirAll(dir, 0o700)
-	case err != nil:
-		return false, err
-	case len(entries) > 0:
-		return false, &api.Error{Code: api.Usage, What: "lab up", Why: dir + " is not empty and not a lab", Do: "Give --dir a directory that is empty or does not exist"}
 	}
-	return false, nil
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if !unfinished(e.Name()) {
+			return false, &api.Error{Code: api.Usage, What: "lab up", Why: dir + " is not empty and not a lab", Do: "Give --dir a directory that is empty or does not exist"}
+		}
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return false, err
+		}
+	}
+	return filepath.Dir(dir) == labs, nil
+}
+
+func isLink(name string) bool {
+	info, err := os.Lstat(name)
+	return err == nil && info.Mode()&os.ModeSymlink != 0
 }
 
 // furnish fills the directory: password, disks, and the link by which a lab elsewhere is found by its name.
@@ -191,6 +231,8 @@ func startDaemon(ctx context.Context, s *State) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{say}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// The daemon outlives whoever typed lab up: it must not keep the locks and pipes that they left open for this process.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	err = inside(s.Namespace, cmd.Start)
 	_ = say.Close()
 	if err != nil {
@@ -252,7 +294,11 @@ func lock(name string) (func(), error) {
 
 // describe is the shape in words.
 func describe(s *State) string {
-	return fmt.Sprintf("%d machines (%s, %d MiB, disk %s)", len(s.Machines), s.Firmware, s.Memory, formatSize(s.Disk))
+	machines := "machines"
+	if len(s.Machines) == 1 {
+		machines = "machine"
+	}
+	return fmt.Sprintf("%d %s (%s, %d MiB, disk %s)", len(s.Machines), machines, s.Firmware, s.Memory, formatSize(s.Disk))
 }
 
 // flag is what the person has to add to lab commands to mean this lab.

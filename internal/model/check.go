@@ -143,7 +143,12 @@ func (c *checker) node(name string, n *Node) {
 	c.expressions(n, bad)
 }
 
-func (c *checker) nearGroup(g string) string { return noderange.Nearest(g, world{c.s}.Groups()) }
+func (c *checker) nearGroup(g string) string {
+	if len(c.found) == maxProblems {
+		return "" // it is not told any more
+	}
+	return noderange.Nearest(g, world{c.s}.Groups())
+}
 
 // expressions works out every expression that the node has or inherits.
 func (c *checker) expressions(n *Node, bad map[AttrName]bool) {
@@ -205,7 +210,7 @@ func (c *checker) group(name string, g *Group) {
 	all := was != nil && was.Range != g.Range || was == nil && g.Range != ""
 	var changed []AttrName
 	for a := range differences(before, g.Attrs) {
-		all = all || c.s.used[a]
+		all = all || c.s.isUsed(a)
 		if hasExpression(g.Attrs[a]) && !bad[a] && !isSecret(a) {
 			changed = append(changed, a)
 		}
@@ -307,13 +312,23 @@ func (c *checker) shared(name NodeName) {
 		return
 	}
 	tell := func(what, key string, tree *btree.BTreeG[holder]) {
-		holders := holding(tree, key)
-		if len(holders) < 2 || holders[0] == name && slices.ContainsFunc(holders[1:], c.touched) {
-			return
+		var other NodeName
+		first := false
+		for h := range holding(tree, key) { // which may be all nodes: only the first one looks further than one
+			switch {
+			case h == name:
+				first = other == ""
+			case first && c.touched(h):
+				return
+			case other == "":
+				other = h
+			}
+			if other != "" && !first {
+				break
+			}
 		}
-		other := holders[0]
-		if other == name {
-			other = holders[1]
+		if other == "" {
+			return
 		}
 		c.tell(Problem{Node: name, Attr: c.holds(name, key), What: what + " " + key + " is taken", Why: "node " + string(other) + " has it", Do: "Give one of them another"})
 	}
@@ -332,7 +347,7 @@ func (c *checker) touched(n NodeName) bool { return c.s.ports.get(n) != c.old.po
 func (c *checker) holds(name NodeName, key string) AttrName {
 	n := c.s.Node(name)
 	e := evaluator{s: c.s, n: n}
-	for _, a := range c.s.attrsOf(n, []string{"net.*.mac", "net.*.address"}) {
+	for _, a := range e.attrsOf([]string{"net.*.mac", "net.*.address"}) {
 		if v, err := e.attr(a); err == nil && v == key {
 			return a
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheckTellsAllProblemsAtOnce(t *testing.T) {
@@ -125,6 +126,19 @@ func TestCheckStopsTelling(t *testing.T) {
 	got := Check(Empty(), ops)
 	if len(got) != maxProblems+1 || got[maxProblems].What != "500 more problems of the same request" {
 		t.Errorf("%d problems, the last %v", len(got), got[len(got)-1])
+	}
+}
+
+// TestCheckOfOneAddressForAll is about a mistake that many make once: it must not look through all nodes for each of them.
+func TestCheckOfOneAddressForAll(t *testing.T) {
+	const n = 50_000
+	start := time.Now()
+	got := Check(bigWorld(t, n), []Op{group("everything", "", "net.eth7.address=10.9.9.9")})
+	if want := fmt.Sprintf("%d more problems of the same request", n-1-maxProblems); len(got) != maxProblems+1 || got[maxProblems].What != want {
+		t.Errorf("%d problems, the last %v, want %s", len(got), got[len(got)-1], want)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

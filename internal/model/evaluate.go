@@ -52,10 +52,10 @@ func (e *expression) evaluate(s scope) (string, error) {
 			b, err = p.append(b, r)
 		}
 		if err != nil {
-			return "", &Problem{What: p.written + " has no value", Why: err.Error()}
+			return "", &Problem{What: cut(p.written) + " has no value", Why: err.Error()}
 		}
 		if len(b) > maxValue {
-			return "", &Problem{What: p.written + " has no value", Why: fmt.Sprintf("the result is longer than %d bytes", maxValue)}
+			return "", &Problem{What: cut(p.written) + " has no value", Why: fmt.Sprintf("the result is longer than %d bytes", maxValue)}
 		}
 	}
 	return string(b), nil

@@ -90,6 +90,9 @@ func hasExpression(s string) bool { return strings.IndexByte(s, '{') >= 0 }
 
 // parseExpression reads a value. The problem says the column.
 func parseExpression(s string) (*expression, *Problem) {
+	if !readable(s) { // also where no result has it: it is stored and shown as it is written
+		return nil, wrong(s, "not readable text", "Leave control characters out")
+	}
 	p := &exprParser{s: s}
 	e := &expression{}
 	var text []byte

@@ -33,18 +33,20 @@ func newGrouping(g *Group) *grouping {
 	return x
 }
 
-// GroupsOf returns the groups of a node in the order of inheritance: those that it lists, the dynamic ones in natural
-// order, and Everything.
-func (s *Snapshot) GroupsOf(n *Node) []GroupName {
+// groupsOf returns the groups of a node in the order of inheritance: those that it lists, the dynamic ones in natural
+// order, and Everything. static leaves the dynamic ones out.
+func (s *Snapshot) groupsOf(n *Node, static bool) []GroupName {
 	out := make([]GroupName, 0, len(n.Groups)+1)
 	for _, g := range n.Groups {
 		if g != Everything {
 			out = append(out, g)
 		}
 	}
-	for _, g := range s.dynamic {
-		if g.Name != Everything && !slices.Contains(n.Groups, g.Name) && s.inRange(g, n) {
-			out = append(out, g.Name)
+	if !static {
+		for _, g := range s.dynamic {
+			if g.Name != Everything && !slices.Contains(n.Groups, g.Name) && s.inRange(g, n) {
+				out = append(out, g.Name)
+			}
 		}
 	}
 	return append(out, Everything)
@@ -189,7 +191,7 @@ func (w world) Match(q noderange.Query, within *noderange.Set) (*noderange.Set, 
 		return err
 	}
 	if holders, ok := w.portHolders(q); ok {
-		for _, n := range holders {
+		for n := range holders {
 			if id, ok := names.Find(string(n)); ok && within.Has(id) {
 				if err := test(id, w.Node(n)); err != nil {
 					return nil, err
@@ -249,7 +251,7 @@ func (s *Snapshot) answers(q noderange.Query, doc *Attr, e *evaluator) (bool, er
 		return err == nil && q.Match(v), err
 	}
 	var values []string
-	for _, a := range s.attrsOf(e.n, []string{q.Attr}) {
+	for _, a := range e.attrsOf([]string{q.Attr}) {
 		if isSecret(a) {
 			continue
 		}
@@ -266,7 +268,7 @@ func (s *Snapshot) answers(q noderange.Query, doc *Attr, e *evaluator) (bool, er
 }
 
 // portHolders answers net.*.mac=… and net.*.address=… from the index.
-func (s *Snapshot) portHolders(q noderange.Query) ([]NodeName, bool) {
+func (s *Snapshot) portHolders(q noderange.Query) (iter.Seq[NodeName], bool) {
 	if q.Regexp != nil || q.Negate || q.Value == "" || !isPort(AttrName(q.Attr)) {
 		return nil, false
 	}

@@ -84,7 +84,7 @@ func (s *Snapshot) Attrs(n *Node, globs []string) ([]Value, error) {
 			errs = append(errs, unknownAttr(AttrName(g)))
 		}
 	}
-	for _, a := range s.attrsOf(n, globs) {
+	for _, a := range (&evaluator{s: s, n: n}).attrsOf(globs) {
 		doc, ok := Lookup(a)
 		if !ok {
 			continue
@@ -106,7 +106,7 @@ func (s *Snapshot) Attrs(n *Node, globs []string) ([]Value, error) {
 }
 
 // attrsOf collects the names for Attrs, sorted.
-func (s *Snapshot) attrsOf(n *Node, globs []string) []AttrName {
+func (e *evaluator) attrsOf(globs []string) []AttrName {
 	var out []AttrName
 	take := func(a AttrName) {
 		if len(globs) == 0 {
@@ -124,11 +124,11 @@ func (s *Snapshot) attrsOf(n *Node, globs []string) []AttrName {
 			}
 		}
 	}
-	for a := range n.Attrs {
+	for a := range e.n.Attrs {
 		take(a)
 	}
-	for _, g := range s.GroupsOf(n) {
-		if g := s.byGroup[g]; g != nil {
+	for _, g := range e.s.groupsOf(e.n, e.static) {
+		if g := e.s.byGroup[g]; g != nil {
 			for a := range g.Attrs {
 				if doc, ok := Lookup(a); ok && doc.Inherits {
 					take(a)
@@ -237,7 +237,7 @@ func (e *evaluator) evaluated(a AttrName, doc *Attr, o origin) (string, error) {
 	}
 	if v, err = doc.Canonical(v); err != nil {
 		p := about(a, err)
-		p.What += " (from " + o.written + ")"
+		p.What += " (from " + cut(o.written) + ")"
 		return "", p
 	}
 	return v, nil

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -41,25 +42,17 @@ func (s *Snapshot) NodeByAddress(addr string) *Node {
 }
 
 func (s *Snapshot) firstHolder(t *btree.BTreeG[holder], key string) *Node {
-	var n *Node
-	t.Ascend(holder{key: key}, func(h holder) bool {
-		if h.key == key {
-			n = s.Node(h.node)
-		}
-		return false
-	})
-	return n
+	for n := range holding(t, key) {
+		return s.Node(n)
+	}
+	return nil
 }
 
-func holding(t *btree.BTreeG[holder], key string) []NodeName {
-	var out []NodeName
-	t.Ascend(holder{key: key}, func(h holder) bool {
-		if h.key == key {
-			out = append(out, h.node)
-		}
-		return h.key == key
-	})
-	return out
+// holding yields the nodes that have a MAC or address, in natural order.
+func holding(t *btree.BTreeG[holder], key string) iter.Seq[NodeName] {
+	return func(yield func(NodeName) bool) {
+		t.Ascend(holder{key: key}, func(h holder) bool { return h.key == key && yield(h.node) })
+	}
 }
 
 // indexPorts brings the index of ports in line with a node, which may be gone.

@@ -6,18 +6,31 @@ import (
 )
 
 // Secret is a value that no printer, log, JSON encoder or dump can render. The zero value is an empty secret.
-type Secret struct{ value string }
+//
+// It points to its value: fmt calls no methods of a field that is not exported, and would print the text in it. Two secrets are
+// therefore not compared with ==.
+type Secret struct{ value *string }
 
 const masked = "********"
 
 // NewSecret makes a secret of a readable value.
-func NewSecret(s string) Secret { return Secret{s} }
+func NewSecret(s string) Secret {
+	if s == "" {
+		return Secret{}
+	}
+	return Secret{&s}
+}
 
 // Reveal returns the readable value. It is called only where the value is used: to seal it, to log in to a BMC.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // Empty says that there is no value.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s.value == nil }
 
 func (Secret) String() string               { return masked }
 func (Secret) GoString() string             { return masked }

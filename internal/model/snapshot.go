@@ -34,7 +34,7 @@ type Snapshot struct {
 	members *btree.BTreeG[membership] // nodes by the groups they list
 	byGroup map[GroupName]*grouping   // never changed once the snapshot is out
 	dynamic []*grouping               // those with a range, in natural order
-	used    map[AttrName]bool         // attributes that some expression or range uses, or has used
+	used    map[AttrName]bool         // attributes and families that some expression or range uses, or has used
 	macs    *btree.BTreeG[holder]
 	addrs   *btree.BTreeG[holder]
 	ports   table[NodeName, ports] // what a node has in macs and addrs
@@ -120,14 +120,8 @@ func (s *Snapshot) Deployments() iter.Seq[*Deployment] { return s.deployments.al
 // Identity returns what a node proved when it enrolled, nil when it never did.
 func (s *Snapshot) Identity(n NodeName) *Identity { return s.identities.get(n) }
 
-// Identities yields all identities in the natural order of their nodes.
-func (s *Snapshot) Identities() iter.Seq[*Identity] { return s.identities.all() }
-
 // State returns what was observed of a node, nil when nothing was.
 func (s *Snapshot) State(n NodeName) *State { return s.states.get(n) }
-
-// States yields all that was observed in the natural order of the nodes.
-func (s *Snapshot) States() iter.Seq[*State] { return s.states.all() }
 
 // Names is the index of all node names, for noderanges. The first reader after a node came or went waits while it is made.
 func (s *Snapshot) Names() *noderange.Names {
@@ -158,6 +152,7 @@ func Apply(s *Snapshot, c *Change) (*Snapshot, error) {
 type builder struct {
 	old, s *Snapshot
 	dirty  []NodeName // to be indexed again
+	all    bool       // all nodes are
 	shared bool       // byGroup still belongs to old
 	spared bool       // used still belongs to old
 }
@@ -171,6 +166,11 @@ func build(old *Snapshot, c *Change) (*builder, error) {
 	}
 	if !b.shared {
 		b.regroup()
+	}
+	if b.all {
+		for n := range b.s.Nodes() {
+			b.dirty = append(b.dirty, n.Name)
+		}
 	}
 	if len(b.dirty) > 1 {
 		seen := make(map[NodeName]bool, len(b.dirty))
@@ -301,9 +301,7 @@ func (b *builder) group(name GroupName, was, is *Group) {
 		return
 	}
 	if name == Everything || was != nil && was.Range != "" || is != nil && is.Range != "" {
-		for n := range b.s.Nodes() {
-			b.dirty = append(b.dirty, n.Name)
-		}
+		b.all = true
 		return
 	}
 	for n := range b.s.listing(name) {
@@ -327,7 +325,7 @@ func (b *builder) movesPorts(was, is *Group) bool {
 		return true
 	}
 	for a := range differences(x, y) {
-		if isPort(a) || b.s.used[a] {
+		if isPort(a) || b.s.isUsed(a) {
 			return true
 		}
 	}
@@ -370,9 +368,10 @@ func (b *builder) usesOf(p *noderange.Plan) {
 	}
 	for _, q := range p.Queries() {
 		if isGlob(q.Attr) {
-			for _, a := range known.all {
-				b.use(a.Name)
+			for i := range known.all {
+				b.use(known.all[i].Name)
 			}
+			continue
 		}
 		b.use(AttrName(q.Attr))
 	}
@@ -387,6 +386,15 @@ func (b *builder) use(a AttrName) {
 		b.spared = false
 	}
 	b.s.used[a] = true
+}
+
+// isUsed says that an expression or range may depend on the attribute.
+func (s *Snapshot) isUsed(a AttrName) bool {
+	if s.used[a] {
+		return true
+	}
+	doc, ok := Lookup(a)
+	return ok && s.used[doc.Name] // a glob uses whole families
 }
 
 // regroup lists the dynamic groups anew.

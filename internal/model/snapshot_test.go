@@ -106,7 +106,7 @@ func TestInheritance(t *testing.T) {
 			t.Errorf("%s %s: got %+v, %v; want %q from %q", c.node, c.attr, got, err, c.value, c.from)
 		}
 	}
-	groups := fmt.Sprint(s.GroupsOf(s.Node("n1")), s.GroupsOf(s.Node("n2")), s.GroupsOf(s.Node("n3")))
+	groups := fmt.Sprint(s.groupsOf(s.Node("n1"), false), s.groupsOf(s.Node("n2"), false), s.groupsOf(s.Node("n3"), false))
 	if want := "[odd everything] [a b everything] [b a gone odd second everything]"; groups != want {
 		t.Errorf("groups %s, want %s", groups, want)
 	}
@@ -130,6 +130,33 @@ func TestInheritance(t *testing.T) {
 		if _, err := s.Expand(expr, noderange.Options{}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", expr, err, want)
 		}
+	}
+}
+
+// A range with a glob asks for all attributes of a node, and so for its groups: not for the dynamic ones, or it asks itself.
+func TestDynamicGroupWithAGlobInItsRange(t *testing.T) {
+	ops := []Op{
+		group("compute", "", "custom.color=red"),
+		group("red", "custom.*=red", "custom.hot=red", "net.boot.address=10.0.0.{n1}"),
+		group("wired", "net.*.mac=~.+", "bmc.user=wired"),
+		node("n1", []GroupName{"compute"}),
+		node("n2", nil, "net.boot.mac=52:54:00:00:00:02"),
+	}
+	if p := Check(Empty(), ops); p != nil {
+		t.Fatal(p)
+	}
+	s := apply(t, Empty(), ops...)
+	if got := fmt.Sprint(s.Members("red"), s.Members("wired")); got != "[n1] [n2]" {
+		t.Errorf("members %s", got)
+	}
+	if n := s.NodeByAddress("10.0.0.1"); n == nil || n.Name != "n1" {
+		t.Errorf("10.0.0.1 is of %v", n)
+	}
+	if p := Check(s, []Op{group("compute", "", "custom.color=blue")}); p != nil {
+		t.Error(p)
+	}
+	if s = apply(t, s, group("compute", "", "custom.color=blue")); s.NodeByAddress("10.0.0.1") != nil {
+		t.Error("10.0.0.1 is still of n1, which is in red no more")
 	}
 }
 
@@ -181,11 +208,12 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 			"custom.mac":       {"52:54:00:00:01:{n1:02x}", "{custom.deep}"},
 			"custom.deep":      {"52:54:00:00:02:{n1:02x}"},
 			"custom.base":      {"10.1.0.0", "10.2.0.0"},
+			"custom.color":     {"red", "blue"},
 			"location.rack":    {"r1", "r2"},
 		}
 		attrs := func() []string {
 			var out []string
-			for _, a := range []string{"net.boot.mac", "net.boot.address", "custom.mac", "custom.deep", "custom.base", "location.rack"} {
+			for _, a := range []string{"net.boot.mac", "net.boot.address", "custom.mac", "custom.deep", "custom.base", "custom.color", "location.rack"} {
 				if rapid.Bool().Draw(t, a) {
 					out = append(out, a+"="+rapid.SampledFrom(value[a]).Draw(t, "value"))
 				}
@@ -213,7 +241,7 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 					g := rapid.SampledFrom(groupNames).Draw(t, "group")
 					r := ""
 					if g == "odd" {
-						r = rapid.SampledFrom([]string{"~.*[13]", "location.rack=r1", "a", "n[1-2]"}).Draw(t, "range")
+						r = rapid.SampledFrom([]string{"~.*[13]", "location.rack=r1", "a", "n[1-2]", "custom.c*=red"}).Draw(t, "range")
 					}
 					ops = append(ops, group(string(g), r, attrs()...))
 				}

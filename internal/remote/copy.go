@@ -178,6 +178,9 @@ func inspect(r io.Reader) (summary, error) {
 		if !inside(h.Name) || h.Typeflag == tar.TypeLink && !inside(h.Linkname) {
 			return bad(fmt.Sprintf("the tar has the name %q, which leaves the destination", h.Name))
 		}
+		if path.Clean(h.Name) == sentinelName {
+			return bad(fmt.Sprintf("the tar has the name %q, which marks its end on the nodes", h.Name))
+		}
 		n, err := io.Copy(io.Discard, tr)
 		if err != nil {
 			return bad(fmt.Sprintf("the tar is cut within %q: %v", h.Name, err))

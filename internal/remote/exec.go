@@ -33,18 +33,18 @@ func (o Options) exec(ctx context.Context, t Target, what, command string, stdin
 	}
 	defer client.Close()
 
-	s, err := client.NewSession()
-	if err != nil {
-		return out, cut(what, err)
-	}
-	s.Stdout, s.Stderr = &out.stdout, &out.stderr
-	var in io.WriteCloser
-	if stdin != nil { // not s.Stdin: a command that does not read all of it has not failed
-		if in, err = s.StdinPipe(); err != nil {
-			return out, cut(what, err)
+	// A node that lets us in and then says nothing holds its worker until here and no longer.
+	unhook := context.AfterFunc(ctx, func() { client.Close() })
+	s, in, err := start(client, command, stdin != nil, &out)
+	unhook()
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return out, &Error{
+			Kind: Timeout, What: what, Why: context.Cause(ctx).Error(), Err: ctx.Err(),
+			Do: fmt.Sprintf("Its ssh server accepted the login and did not answer after that; see: muster console %s", t.Node),
 		}
-	}
-	if err := s.Start(command); err != nil {
+	default:
 		return out, cut(what, err)
 	}
 	if stdin != nil {
@@ -85,6 +85,20 @@ func (o Options) exec(ctx context.Context, t Target, what, command string, stdin
 		return out, cut(what, err)
 	}
 	return out, nil
+}
+
+// start begins the command; in is nil unless it has input.
+func start(client *ssh.Client, command string, input bool, out *outcome) (s *ssh.Session, in io.WriteCloser, err error) {
+	if s, err = client.NewSession(); err != nil {
+		return nil, nil, err
+	}
+	s.Stdout, s.Stderr = &out.stdout, &out.stderr
+	if input { // not s.Stdin: a command that does not read all of it has not failed
+		if in, err = s.StdinPipe(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return s, in, s.Start(command)
 }
 
 // signals are the numbers that shells add to 128 (RFC 4254 §6.10 has the names).

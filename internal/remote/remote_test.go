@@ -360,6 +360,37 @@ func TestRun_says_when_the_connection_was_cut(t *testing.T) {
 	}
 }
 
+func TestRun_leaves_a_node_that_says_nothing_after_the_login(t *testing.T) {
+	host, _ := newKey(t)
+	ours, _ := newKey(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer l.Close()
+	wg.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		cfg := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+		cfg.AddHostKey(host)
+		if conn, chans, reqs, err := ssh.NewServerConn(c, cfg); err == nil {
+			go ssh.DiscardRequests(reqs)
+			<-chans // the session, which it neither accepts nor refuses
+			_ = conn.Wait()
+		}
+	})
+	target := Target{Node: "n", Address: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, HostKeys: []string{authorized(host)}}
+	r := runOne(t, target, "x", Options{Signer: ours, Timeout: 300 * time.Millisecond})
+	if kindOf(r.Err) != Timeout || r.Exit != -1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestRun_gives_every_target_an_answer_after_the_end_of_ctx(t *testing.T) {
 	ours, _ := newKey(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -92,6 +92,10 @@ func imageProblem(err error) *api.Error {
 		return e
 	}
 	out := &api.Error{Code: api.Failed, What: "image build", Why: err.Error()}
+	var wrong *image.OptionsError
+	if errors.As(err, &wrong) {
+		out.Code = api.Usage
+	}
 	var step *image.StepError
 	if errors.As(err, &step) {
 		out.What, out.Why = "image build, step "+step.Step, step.Err.Error()

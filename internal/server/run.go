@@ -97,7 +97,7 @@ func (s *Server) run(q *request) error {
 	for r := range remote.Run(q.Context(), targets, in.Command, o) {
 		line := api.RunResult{
 			Result: api.Result{Node: string(r.Node), Error: remoteProblem(r.Node, "run", r.Err)},
-			Stdout: r.Stdout, Stderr: r.Stderr, Exit: r.Exit, MS: r.Took.Milliseconds(),
+			Stdout: r.Stdout, Stderr: r.Stderr, Note: r.Note, Exit: r.Exit, MS: r.Took.Milliseconds(),
 		}
 		st.line(line, r.Err != nil || r.Exit != 0)
 	}

@@ -27,7 +27,7 @@ func (s *Server) why(q *request) error {
 		return err
 	}
 	out := api.Why{Node: string(n.Name), Status: s.statusOf(q.snap, n, time.Now()), Steps: attempt(all)}
-	summarize(&out)
+	summarize(&out, time.Now())
 	if out.Status.Status != "up" {
 		out.Console = s.consoleTail(n.Name)
 	}
@@ -61,7 +61,7 @@ func startsAttempt(e model.Event) bool {
 }
 
 // summarize adds what follows from the steps: our own time, the time in all, where it stopped, what to look at.
-func summarize(w *api.Why) {
+func summarize(w *api.Why, now time.Time) {
 	var began, up time.Time
 	for _, e := range w.Steps {
 		if began.IsZero() && startsAttempt(e) {
@@ -82,7 +82,7 @@ func summarize(w *api.Why) {
 	}
 	last := lastStep(w.Steps)
 	w.Stopped = last.Step
-	w.Look = advice(w, last)
+	w.Look = advice(w, last, now)
 }
 
 // lastStep is the last line that tells of the node's own way; its zero value when it never set out.
@@ -104,8 +104,11 @@ func lastStep(steps []model.Event) model.Event {
 	return model.Event{}
 }
 
+// firmwareTime is how long a machine may take from power on to its first DHCP request.
+const firmwareTime = time.Minute
+
 // advice says what to look at, by the step that a node stopped at.
-func advice(w *api.Why, last model.Event) []string {
+func advice(w *api.Why, last model.Event, now time.Time) []string {
 	n := w.Node
 	console := "its console: muster console " + n + " --log"
 	var out []string
@@ -119,6 +122,8 @@ func advice(w *api.Why, last model.Event) []string {
 		return append(out, console, "then let it try again: muster deploy "+n+" "+w.Status.Image+" --reboot")
 	case last.Bad && strings.HasPrefix(last.Step, "power."):
 		return append(out, "the BMC: "+last.Reason, "its attributes: muster get "+n+" 'bmc.*' --blame")
+	case strings.HasPrefix(last.Step, "power.") && w.Status.Power == "on" && now.Sub(last.Time) < firmwareTime:
+		return append(out, "it was switched on "+now.Sub(last.Time).Round(time.Second).String()+" ago; firmware takes up to some minutes: ask again, or watch it: muster console "+n)
 	case strings.HasPrefix(last.Step, "power.") && w.Status.Power == "on":
 		return append(out, "no DHCP request came from it: is net.boot.mac right (muster get "+n+" net.boot.mac), is its cable on the boot interface, does it boot from the network (muster bootdev "+n+" network)?",
 			"machines that asked and are not known: muster discover list", console)

@@ -39,7 +39,8 @@ func (s *Store) Commit(ctx context.Context, c *model.Change) (model.Revision, er
 	defer s.inflight.Done()
 	s.turn.RLock()
 	defer s.turn.RUnlock()
-	return s.commit(ctx, c)
+	rev, err := s.commit(ctx, c)
+	return rev, s.blame(ctx, err)
 }
 
 // Update commits what build makes of the newest snapshot. When one of the documents was changed by somebody else meanwhile, build
@@ -53,7 +54,7 @@ func (s *Store) Update(ctx context.Context, build func(*model.Snapshot) (*model.
 	for try := 1; ; try++ {
 		rev, err := s.attempt(ctx, build, try > polite)
 		if conflict := (*ConflictError)(nil); !errors.As(err, &conflict) || try == patience {
-			return rev, err
+			return rev, s.blame(ctx, err)
 		} else if err := s.reach(ctx, conflict.Revision); err != nil {
 			return 0, err
 		}
@@ -134,7 +135,7 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 	}
 	for {
 		w := s.world.Load()
-		ifs, err := s.unchanged(ctx, w, c.Ops, base)
+		ifs, err := unchanged(w, c.Ops, base)
 		if err != nil {
 			return 0, err
 		}
@@ -219,22 +220,50 @@ func encode(ops []model.Op) ([]clientv3.Op, int, error) {
 		if err != nil {
 			return nil, 0, fmt.Errorf("%s %s: %w", op.Kind, op.Name, err)
 		}
+		if string(b) == "null" { // a typed nil removes, too
+			puts = append(puts, clientv3.OpDelete(key))
+			continue
+		}
+		if kindOf(op.Doc) != op.Kind { // nobody could read it again
+			return nil, 0, fmt.Errorf("%s %s: %T is no such document", op.Kind, op.Name, op.Doc)
+		}
 		size += 2*len(key) + len(b) // the key is in the comparison too
 		puts = append(puts, clientv3.OpPut(key, string(b)))
 	}
 	return puts, size, nil
 }
 
+func kindOf(doc any) model.Kind {
+	switch doc.(type) {
+	case *model.Node:
+		return model.KindNode
+	case *model.Group:
+		return model.KindGroup
+	case *model.Image:
+		return model.KindImage
+	case *model.Deployment:
+		return model.KindDeployment
+	case *model.Identity:
+		return model.KindIdentity
+	case *model.State:
+		return model.KindState
+	}
+	return ""
+}
+
 // unchanged are the conditions of a change built on revision base: every document is as it was then. Base zero has none.
-func (s *Store) unchanged(ctx context.Context, w *world, ops []model.Op, base model.Revision) ([]clientv3.Cmp, error) {
+func unchanged(w *world, ops []model.Op, base model.Revision) ([]clientv3.Cmp, error) {
 	if base == 0 {
 		return make([]clientv3.Cmp, 0, 1), nil
 	}
 	ifs := make([]clientv3.Cmp, 0, len(ops)+1)
 	for _, op := range ops {
+		if op.Kind == model.KindState && op.Doc == nil {
+			continue // what is observed twice a second must not keep a node from being removed
+		}
 		d, _ := w.docs.Get(docKey(op))
 		if d.rev > base {
-			return nil, s.conflict(ctx, op, d)
+			return nil, &ConflictError{Kind: op.Kind, Name: op.Name, Revision: d.rev, Removed: d.removed}
 		}
 		rev := int64(d.rev)
 		if d.removed {
@@ -245,18 +274,22 @@ func (s *Store) unchanged(ctx context.Context, w *world, ops []model.Op, base mo
 	return ifs, nil
 }
 
-// conflict names the change that wrote the document.
-func (s *Store) conflict(ctx context.Context, op model.Op, d doc) error {
-	e := &ConflictError{Kind: op.Kind, Name: op.Name, Revision: d.rev, Removed: d.removed}
-	res, err := s.engine.client.Get(ctx, changePrefix, clientv3.WithPrefix(), clientv3.WithSerializable(),
-		clientv3.WithMinModRev(int64(d.rev)), clientv3.WithMaxModRev(int64(d.rev)))
-	if err != nil || len(res.Kvs) == 0 {
-		return e
+// blame names the other change in the conflict that a caller gets. It reads all change records: too much for the conflicts
+// that Update goes over.
+func (s *Store) blame(ctx context.Context, err error) error {
+	e := (*ConflictError)(nil)
+	if !errors.As(err, &e) {
+		return err
 	}
-	if r, err := readRecord(res.Kvs[0]); err == nil {
+	res, get := s.engine.client.Get(ctx, changePrefix, clientv3.WithPrefix(), clientv3.WithSerializable(),
+		clientv3.WithMinModRev(int64(e.Revision)), clientv3.WithMaxModRev(int64(e.Revision)))
+	if get != nil || len(res.Kvs) == 0 {
+		return err
+	}
+	if r, read := readRecord(res.Kvs[0]); read == nil {
 		e.Actor, e.Verb, e.Request, e.Time = r.Actor, r.Verb, r.Request, r.Time
 	}
-	return e
+	return err
 }
 
 // fits refuses a change that is too large for one transaction.

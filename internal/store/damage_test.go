@@ -96,7 +96,7 @@ func TestDamagedDirectoryIsNamedAndLeftAlone(t *testing.T) {
 				t.Errorf("files were changed:\nbefore %v\nafter  %v", before, after)
 			}
 			// The lock is let go: after a repair the same process may open it again.
-			if l, err := acquire(dir); err != nil {
+			if l, err := acquire(t.Context(), dir); err != nil {
 				t.Errorf("still locked: %v", err)
 			} else if err := l.release(); err != nil {
 				t.Error(err)

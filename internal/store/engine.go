@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -163,7 +164,14 @@ var quiet = map[string]bool{
 	"Running http and grpc server on single port. This is not recommended for production.": true, // it runs neither
 	"exceeded recommended request limit":                                                   true, // maxBytes
 	"simple token is not cryptographically signed":                                         true, // nobody logs in
+	// The first start asks for versions before it has written them, and asks again.
+	"failed to update cluster version": true,
+	"Failed to detect schema version":  true,
+	"failed to update storage version": true,
 }
+
+// early is what a member says of its first election, which it tries again at the next tick.
+const early = "since there are still pending configuration changes to apply"
 
 func (z *zapToSlog) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
@@ -172,7 +180,7 @@ func (z *zapToSlog) With(f []zapcore.Field) zapcore.Core {
 }
 
 func (z *zapToSlog) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if z.Enabled(e.Level) && !quiet[e.Message] {
+	if z.Enabled(e.Level) && !quiet[e.Message] && !strings.HasSuffix(e.Message, early) {
 		return c.AddCore(e, z)
 	}
 	return c

@@ -73,10 +73,14 @@ func (e *ConflictError) Error() string {
 	return s + ". Look at it and ask again"
 }
 
-// GapError says that events between After and Oldest are no longer kept. A sequence of [Store.Follow] goes on after it.
+// GapError says that events between After and Oldest are no longer kept; Oldest is not the larger one when the timeline was begun
+// anew meanwhile. A sequence of [Store.Follow] goes on after it.
 type GapError struct{ After, Oldest int64 }
 
 func (e *GapError) Error() string {
+	if e.Oldest <= e.After {
+		return fmt.Sprintf("events after %d are of a timeline that is gone; this one begins with %d. Read the nodes again: what came between is not told", e.After, e.Oldest)
+	}
 	return fmt.Sprintf("events after %d and before %d are no longer kept. Read the nodes again: what came between is not told", e.After, e.Oldest)
 }
 

@@ -191,14 +191,15 @@ func (t *timeline) follow(ctx context.Context, q EventQuery, yield func(model.Ev
 			if !yield(e, nil) {
 				return
 			}
+			q.After = e.Seq
 		}
 	} else {
 		var gap *GapError
-		if at, gap = t.find(q.After); gap != nil && !yield(model.Event{}, gap) {
+		if at, gap = t.find(&q); gap != nil && !yield(model.Event{}, gap) {
 			return
 		}
 	}
-	r := &reader{t: t, at: at}
+	r := &reader{t: t, at: at, last: q.After}
 	defer r.close()
 	for {
 		t.mu.Lock()
@@ -217,10 +218,21 @@ func (t *timeline) follow(ctx context.Context, q EventQuery, yield func(model.Ev
 	}
 }
 
-// find returns the beginning of the file that has the line after seq, and a gap when that is no longer kept.
-func (t *timeline) find(seq int64) (place, *GapError) {
+// find returns the beginning of the file that has the line after q.After, and a gap when that is no longer kept. A number that was
+// not given out yet is of another timeline, whose files are gone: q begins anew then.
+func (t *timeline) find(q *EventQuery) (place, *GapError) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	seq := q.After
+	if seq > t.seq {
+		q.After = 0
+		gap := &GapError{After: seq, Oldest: 1}
+		if len(t.files) == 0 {
+			return place{}, gap
+		}
+		gap.Oldest = t.files[0]
+		return place{file: t.files[0]}, gap
+	}
 	if len(t.files) == 0 {
 		return place{}, nil
 	}
@@ -239,7 +251,7 @@ type reader struct {
 	t    *timeline
 	at   place
 	f    *os.File
-	last int64 // Seq of the last line read
+	last int64 // Seq of the last line read, or of the one to begin after
 }
 
 func (r *reader) close() {
@@ -250,7 +262,7 @@ func (r *reader) close() {
 
 // read yields what there is beyond the reader's place. It returns false when the sequence has ended.
 func (r *reader) read(ctx context.Context, q *EventQuery, yield func(model.Event, error) bool) bool {
-	for {
+	for ctx.Err() == nil {
 		r.t.mu.Lock()
 		i := sort.Search(len(r.t.files), func(i int) bool { return r.t.files[i] > r.at.file })
 		newest := i == len(r.t.files)
@@ -294,6 +306,7 @@ func (r *reader) read(ctx context.Context, q *EventQuery, yield func(model.Event
 		r.close()
 		r.f, r.at = nil, place{file: next}
 	}
+	return false
 }
 
 // lines yields what is wanted of the file up to end.

@@ -237,6 +237,28 @@ func TestFollow(t *testing.T) {
 		}
 		wg.Wait()
 	})
+	t.Run("is told that its place is of a timeline that is gone", func(t *testing.T) {
+		s := asStore(openLines(t, t.TempDir(), 1000, 1<<30))
+		all := say(30)
+		s.Tell(all...)
+		var got []string
+		for e, err := range s.Follow(t.Context(), EventQuery{After: 5000}) {
+			var gap *GapError
+			if errors.As(err, &gap) && *gap == (GapError{After: 5000, Oldest: 1}) {
+				got = append(got, "gap")
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, e.What); len(got) == len(all)+1 {
+				break
+			}
+		}
+		if want := append([]string{"gap"}, whats(all)...); !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
 	t.Run("that is slow hinders nobody, and is told what it missed", func(t *testing.T) {
 		tl := openLines(t, t.TempDir(), 1000, 5000)
 		s := asStore(tl)
@@ -275,6 +297,37 @@ func TestFollow(t *testing.T) {
 			t.Errorf("got %d gaps, %d events", gaps, i)
 		}
 	})
+}
+
+// A disk that fails when a full file is to be synced may work again later: the timeline goes on then.
+func TestTimelineGoesOnAfterAFailedSync(t *testing.T) {
+	tl := openLines(t, t.TempDir(), 100, 1<<30)
+	asStore(tl).Tell(say(10)...)
+	if err := tl.flush(); err != nil {
+		t.Fatal(err)
+	}
+	in, failing, err := os.Pipe() // a file that cannot be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	tl.writing.Lock()
+	good := tl.file
+	tl.file = failing
+	tl.writing.Unlock()
+	asStore(tl).Tell(model.Event{Step: "test", What: "more"})
+	if err := tl.flush(); err == nil {
+		t.Fatal("it did not fail")
+	}
+	if err := failing.Close(); err != nil {
+		t.Errorf("the file was closed although it is not on disk: %v", err)
+	}
+	tl.writing.Lock()
+	tl.file = good
+	tl.writing.Unlock()
+	if got, err := asStore(tl).Events(EventQuery{}); err != nil || len(got) != 11 {
+		t.Errorf("%d events, %v", len(got), err)
+	}
 }
 
 func TestTornTimeline(t *testing.T) {

@@ -1,12 +1,13 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,13 +16,17 @@ import (
 // however the process ends. The file's text, the process id, is for people only.
 type lock struct{ f *os.File }
 
-func acquire(dir string) (*lock, error) {
+// dying is how long a killed predecessor may need to let go: the kernel frees its memory first, a gigabyte with 100,000
+// nodes.
+const dying = 3 * time.Second
+
+func acquire(ctx context.Context, dir string) (*lock, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fileError("open store "+dir, path, err)
 	}
-	if err := flock(f); err != nil {
+	if err := flock(ctx, f); err != nil {
 		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("open store %s: lock %s: %w", dir, path, err)
@@ -49,10 +54,22 @@ func acquire(dir string) (*lock, error) {
 	return &lock{f}, nil
 }
 
-func flock(f *os.File) error {
+func flock(ctx context.Context, f *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, dying)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, syscall.EINTR) {
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
 			return err
 		}
 	}

@@ -33,7 +33,9 @@ func (s *Store) Observe(n model.NodeName, see func(*model.State)) {
 	st := s.observed[n]
 	if st == nil {
 		st = &model.State{}
-		if old := s.Snapshot().State(n); old != nil {
+		if old := s.writing[n]; old != nil { // newer than the snapshot's, perhaps
+			*st = *old
+		} else if old := s.Snapshot().State(n); old != nil {
 			*st = *old
 		}
 		st.Node = n
@@ -78,54 +80,71 @@ func (s *Store) tend(ctx context.Context) {
 // writeObserved writes all observations in as few transactions as their number allows. On error they are kept, unless newer
 // ones came.
 func (s *Store) writeObserved(ctx context.Context) error {
+	select { // one at a time, or an older batch may be written over a newer one
+	case s.turnToObserve <- struct{}{}:
+		defer func() { <-s.turnToObserve }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	batch := s.observed
-	s.observed = make(map[model.NodeName]*model.State)
+	s.observed, s.writing = make(map[model.NodeName]*model.State), batch
 	s.mu.Unlock()
 
-	names := slices.Collect(maps.Keys(batch))
-	for part := range slices.Chunk(names, page) {
-		if err := s.writeStates(ctx, part, batch); err != nil {
-			s.mu.Lock()
-			for n, st := range batch {
-				if _, newer := s.observed[n]; !newer {
-					s.observed[n] = st
-				}
-			}
-			s.mu.Unlock()
-			return err
+	var err error
+	for part := range slices.Chunk(slices.Collect(maps.Keys(batch)), page) {
+		if err = s.writeStates(ctx, part, batch); err != nil {
+			break
 		}
 	}
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = nil
+	if err != nil {
+		for n, st := range batch {
+			if _, newer := s.observed[n]; !newer {
+				s.observed[n] = st
+			}
+		}
+	}
+	return err
 }
 
+// writeStates writes the states of those nodes that are there when it does.
 func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch map[model.NodeName]*model.State) error {
-	snap := s.Snapshot()
-	var puts []clientv3.Op
-	size := 0
-	for _, n := range names {
-		if snap.Node(n) == nil {
-			continue
+	for {
+		snap := s.Snapshot()
+		var ifs []clientv3.Cmp
+		var puts []clientv3.Op
+		size := 0
+		for _, n := range names {
+			if snap.Node(n) == nil {
+				continue
+			}
+			b, err := json.Marshal(batch[n])
+			if err != nil {
+				return fmt.Errorf("state of %s: %w", n, err)
+			}
+			size += len(b)
+			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(prefix+docKey(model.Op{Kind: model.KindNode, Name: string(n)})), ">", 0))
+			puts = append(puts, clientv3.OpPut(prefix+docKey(model.Op{Kind: model.KindState, Name: string(n)}), string(b)))
 		}
-		b, err := json.Marshal(batch[n])
+		if len(puts) == 0 {
+			return nil
+		}
+		c := &model.Change{Verb: "observe"}
+		if err := s.room("commit observe", 4*size); err != nil {
+			return err
+		}
+		res, err := s.engine.client.Txn(ctx).If(ifs...).Then(puts...).Commit()
 		if err != nil {
-			return fmt.Errorf("state of %s: %w", n, err)
+			return s.commitError(c, err)
 		}
-		size += len(b)
-		puts = append(puts, clientv3.OpPut(prefix+string(model.KindState)+"/"+string(n), string(b)))
+		if err := s.reach(ctx, model.Revision(res.Header.Revision)); err != nil || res.Succeeded {
+			return err
+		}
+		// A node was removed meanwhile, and its state with it.
 	}
-	if len(puts) == 0 {
-		return nil
-	}
-	c := &model.Change{Verb: "observe"}
-	if err := s.room("commit observe", 4*size); err != nil {
-		return err
-	}
-	res, err := s.engine.client.Txn(ctx).Then(puts...).Commit()
-	if err != nil {
-		return s.commitError(c, err)
-	}
-	return s.reach(ctx, model.Revision(res.Header.Revision))
 }
 
 // trimChanges removes the change records beyond those that are kept, once the timeline has them on disk.

@@ -96,6 +96,9 @@ type Store struct {
 	mu       sync.Mutex     // guards closed and what is observed
 	closed   bool
 	observed map[model.NodeName]*model.State
+	writing  map[model.NodeName]*model.State // the batch on its way; read only
+
+	turnToObserve chan struct{} // holds one while a batch is on its way
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
@@ -123,14 +126,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.Chmod(o.Dir, 0o700); err != nil {
 		return nil, fileError("open store "+o.Dir, o.Dir, err)
 	}
-	l, err := acquire(o.Dir)
+	l, err := acquire(ctx, o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
 		opt: o, log: o.Log, lock: l,
 		observed: make(map[model.NodeName]*model.State),
-		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1),
+		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
@@ -229,6 +232,9 @@ func (s *Store) create(ctx context.Context, dir string) error {
 		return fileError(what, path, err)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if events := filepath.Join(s.opt.Dir, "events"); hasFiles(events) { // made after store.json, see open
+			return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, events))
+		}
 		if err := s.room(what, firstStart); err != nil {
 			return err
 		}
@@ -250,6 +256,9 @@ func (s *Store) create(ctx context.Context, dir string) error {
 		if err := os.Rename(raw, dir); err != nil {
 			return fileError(what, dir, err)
 		}
+		if err := durable.SyncDir(s.opt.Dir); err != nil { // before store.json says that it is there
+			return fileError(what, dir, err)
+		}
 	}
 	if b, err = json.Marshal(mark{"muster", schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
 		return err
@@ -258,6 +267,11 @@ func (s *Store) create(ctx context.Context, dir string) error {
 		return fileError(what, path, err)
 	}
 	return nil
+}
+
+func hasFiles(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) > 0
 }
 
 // damaged names the directory and what is wrong in it.

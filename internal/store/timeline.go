@@ -305,16 +305,20 @@ func (t *timeline) line(l any) {
 // run writes lines as they come and syncs them soon after.
 func (t *timeline) run() {
 	var due <-chan time.Time
+	kick := t.kick
+	fail := func() { kick, due = nil, time.After(10*syncAfter) } // not for every event: what waits is written whole
 	for {
 		select {
-		case <-t.kick:
-			if err := t.flush(); err != nil || due == nil {
+		case <-kick:
+			if err := t.flush(); err != nil {
+				fail()
+			} else if due == nil {
 				due = time.After(syncAfter)
 			}
 		case <-due:
-			due = nil
+			kick, due = t.kick, nil
 			if err := t.sync(); err != nil {
-				due = time.After(10 * syncAfter)
+				fail()
 			}
 		case <-t.quit:
 			return
@@ -390,15 +394,16 @@ func (t *timeline) rotate(first int64, end *int64) error {
 	if err != nil {
 		return err
 	}
-	if t.file != nil {
-		if err := errors.Join(t.file.Sync(), t.file.Close()); err != nil {
-			f.Close()
-			return err
-		}
+	err = durable.SyncDir(t.dir)
+	if t.file != nil && err == nil {
+		err = t.file.Sync()
 	}
-	if err := durable.SyncDir(t.dir); err != nil {
+	if err != nil { // the full file stays open: it is tried again
 		f.Close()
 		return err
+	}
+	if t.file != nil {
+		_ = t.file.Close() // it is on disk
 	}
 	t.file, *end = f, 0
 	t.mu.Lock()

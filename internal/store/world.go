@@ -110,7 +110,10 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 				}
 			}
 		}
-		rev, more = res.Header.Revision, res.More
+		if rev == 0 { // the header says the newest revision, not the one that was read
+			rev = res.Header.Revision
+		}
+		more = res.More
 		if n := len(res.Kvs); n > 0 {
 			from = string(res.Kvs[n-1].Key) + "\x00"
 		}
@@ -125,6 +128,19 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 	w.snap = snap
 	slices.SortFunc(records, func(a, b *record) int { return cmp.Compare(a.Revision, b.Revision) })
 	return w, records, nil
+}
+
+// removeAbsent notes what an older world has and w has not: it was removed since.
+func (w *world) removeAbsent(old *world) {
+	old.docs.Scan(func(key string, d doc) bool {
+		if _, ok := w.docs.Get(key); !ok {
+			if !d.removed {
+				d = doc{w.snap.Revision, true}
+			}
+			w.docs.Set(key, d)
+		}
+		return true
+	})
 }
 
 // stamp sets the revision of a document that nobody else has seen yet.
@@ -192,10 +208,15 @@ func (s *Store) watch(ctx context.Context) error {
 			return nil
 		case errors.Is(err, rpctypes.ErrCompacted): // we lag behind what is kept: read the whole again
 			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
-			w, records, err := load(ctx, s.engine.client, s.world.Load().snap.Revision+1)
+			old := s.world.Load()
+			w, records, err := load(ctx, s.engine.client, old.snap.Revision+1)
+			if errors.Is(err, rpctypes.ErrCompacted) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
+			w.removeAbsent(old)
 			for _, r := range records {
 				s.timeline.tellChange(r, nil)
 			}

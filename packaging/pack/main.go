@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/zstd"
+
+	"muster/internal/durable"
 )
 
 func main() {
@@ -34,5 +36,5 @@ func pack(in, out string) error {
 	if old, err := os.ReadFile(out); err == nil && bytes.Equal(old, packed) {
 		return nil
 	}
-	return os.WriteFile(out, packed, 0o644)
+	return durable.WriteFile(out, packed, 0o644) // whole: another build may be reading it
 }

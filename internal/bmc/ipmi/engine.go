@@ -17,6 +17,7 @@ import (
 	"container/heap"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
@@ -26,7 +27,6 @@ import (
 	"time"
 
 	"muster/internal/bmc"
-	"muster/internal/model"
 	wire "muster/internal/wire/ipmi"
 )
 
@@ -70,7 +70,7 @@ type key struct {
 	address  string
 	port     int
 	user     string
-	password model.Secret
+	password [sha256.Size]byte // its digest: a secret is not compared, and nothing that holds a key can print it
 	cipher   int
 }
 
@@ -131,7 +131,7 @@ var errClosed = errors.New("the engine is closed")
 
 // peer returns the peer of a target and counts one more user of it, who calls release. A host name is resolved here.
 func (e *Engine) peer(ctx context.Context, t bmc.Target) (*peer, error) {
-	k := key{t.Address, t.Port, t.User, t.Password, t.Cipher}
+	k := key{t.Address, t.Port, t.User, sha256.Sum256([]byte(t.Password.Reveal())), t.Cipher}
 	if k.port == 0 {
 		k.port = Port
 	}

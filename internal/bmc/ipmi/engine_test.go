@@ -131,6 +131,18 @@ func TestDriver_obeys_its_context(t *testing.T) {
 	}
 }
 
+func TestDriver_says_that_a_reset_may_have_been_done(t *testing.T) {
+	s := startStub(t, "127.0.0.1", 0)
+	d := startEngine(t, Options{}).Open(s.target())
+	if _, err := d.Power(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.with(func(b *ipmitest.BMC) { b.Faults.Mute = true })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	wantError(t, d.SetPower(ctx, bmc.Reset), bmc.Timeout, "it may have done it. Look at the power status before trying again")
+}
+
 func TestDriver_speaks_IPv6(t *testing.T) {
 	if c, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
 		t.Skip("no IPv6 loopback: " + err.Error())

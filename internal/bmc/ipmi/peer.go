@@ -54,8 +54,11 @@ func (p *peer) do(ctx context.Context, r wire.Request, name string) ([]byte, err
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.waiting, id)
-	p.machine.Cancel(time.Now(), id)
+	sent := p.machine.Cancel(time.Now(), id)
 	p.flush()
+	if sent && r.Once {
+		return nil, &wire.Error{Cause: wire.AnswerLost, Step: name}
+	}
 	return nil, ctx.Err()
 }
 
@@ -96,6 +99,8 @@ func (p *peer) flush() {
 	p.engine.schedule(p, p.machine.Next())
 	if ended {
 		p.engine.log.Debug("IPMI session ended", "bmc", p.key.String())
+	}
+	if !p.machine.Open() { // its last session, or the attempt at one, is over
 		p.engine.mu.Lock()
 		p.engine.forget(p)
 		p.engine.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,18 +32,7 @@ func BenchmarkPower_beside_ipmipower(b *testing.B) {
 	if err := os.WriteFile(conf, []byte("username admin\npassword secret\n"), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	var theirs, ours, theirCPU, ourCPU time.Duration
-	for b.Loop() {
-		begin := time.Now()
-		c := exec.Command("ipmipower", "--config-file", conf, "-h", strings.Join(hosts, ","), "-D", "LAN_2_0", "-I", "3", "-l", "admin", "-W", "opensesspriv", "--stat")
-		out, err := c.CombinedOutput()
-		if got := bytes.Count(out, []byte(": off")); err != nil || got != n {
-			b.Fatalf("ipmipower: %d of %d, %v\n%.300s", got, n, err, bytes.ReplaceAll(out, []byte(": off"), nil))
-		}
-		theirs += time.Since(begin)
-		theirCPU += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
-
-		begin, cpu := time.Now(), processorTime()
+	all := func() *Engine {
 		e, err := New(Options{})
 		if err != nil {
 			b.Fatal(err)
@@ -50,6 +40,30 @@ func BenchmarkPower_beside_ipmipower(b *testing.B) {
 		if got := askAll(b.Context(), e, n, func(i int) bmc.Target { return targets[i] }); got != n {
 			b.Fatalf("%d of %d", got, n)
 		}
+		return e
+	}
+	_ = all().Close() // a process that has its port may still be reading its files
+	var theirs, ours, theirCPU, ourCPU time.Duration
+	missed := 0
+	for b.Loop() {
+		// On a loaded machine ipmipower gives some sessions up. Such a round is not counted, for neither side.
+		for got := 0; got < n; {
+			begin := time.Now()
+			c := exec.Command("ipmipower", "--config-file", conf, "-h", strings.Join(hosts, ","), "-D", "LAN_2_0", "-I", "3", "-l", "admin", "-W", "opensesspriv", "--stat")
+			out, err := c.CombinedOutput()
+			got = bytes.Count(out, []byte(": off"))
+			if got == n {
+				theirs += time.Since(begin)
+				theirCPU += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+				break
+			}
+			if missed += n - got; missed > n || bytes.Count(out, []byte(": session timeout")) != n-got {
+				b.Fatalf("ipmipower: %d of %d, %v\n%.900s", got, n, err, regexp.MustCompile(`(?m)^.*: off\n`).ReplaceAll(out, nil))
+			}
+		}
+		cpu := processorTime()
+		begin := time.Now()
+		e := all()
 		ours += time.Since(begin)
 		ourCPU += processorTime() - cpu
 		_ = e.Close()
@@ -60,5 +74,6 @@ func BenchmarkPower_beside_ipmipower(b *testing.B) {
 	b.ReportMetric(per(theirCPU), "ipmipower-cpu-ms")
 	b.ReportMetric(per(ourCPU), "ours-cpu-ms")
 	b.ReportMetric(float64(ours)/float64(theirs), "wall-ratio")
+	b.ReportMetric(float64(missed), "ipmipower-missed")
 	b.ReportMetric(float64(ourCPU)/float64(theirCPU), "cpu-ratio")
 }

@@ -133,7 +133,7 @@ func (s *simBMC) target() bmc.Target {
 
 func TestSim_power_and_boot_device(t *testing.T) {
 	s := startSim(t, "127.9.200.1", "")
-	e := startEngine(t, Options{})
+	e := startEngine(t, Options{Waits: []time.Duration{20 * time.Second}}) // a repeated packet would be done twice
 	d := e.Open(s.target())
 	for _, step := range []struct {
 		action bmc.Action
@@ -163,6 +163,21 @@ func TestSim_power_and_boot_device(t *testing.T) {
 	}
 	if got := e.suites[netip.AddrPortFrom(netip.MustParseAddr(s.address), uint16(s.port))]; got != 3 {
 		t.Errorf("suite %d, want 3 after a refused 17", got)
+	}
+}
+
+// ipmi_sim does a repeated packet again, as some BMCs do: a reset must not be repeated, however slow the answer.
+func TestSim_reset_is_done_once(t *testing.T) {
+	s := startSim(t, "127.9.200.5", "")
+	hasty := []time.Duration{time.Millisecond, time.Millisecond, time.Millisecond, 10 * time.Second}
+	d := startEngine(t, Options{Waits: hasty}).Open(s.target())
+	for range 3 {
+		if err := d.SetPower(t.Context(), bmc.Reset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := s.file("calls"), "set reset 1\nset reset 1\nset reset 1"; got != want {
+		t.Errorf("ipmi_sim did:\n%s\nwant:\n%s", got, want)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/mdlayher/ndp"
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"muster/internal/boot"
 	"muster/internal/boot/port"
@@ -86,6 +87,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		n, _, err := s.raw.ReadFrom(buf)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, unix.ENETDOWN) { // told once; the socket hears again when the interface is up
+			s.o.Log.Warn("router advertisements: the interface is down", "interface", s.o.Server.Interface)
+			continue
 		}
 		if err != nil {
 			return err

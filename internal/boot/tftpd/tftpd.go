@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pin/tftp/v3"
@@ -38,6 +39,9 @@ type Server struct {
 	o    Options
 	udp  *net.UDPConn
 	tftp *tftp.Server
+
+	mu    sync.Mutex
+	under map[netip.Addr]int // transfers under way
 }
 
 const (
@@ -45,6 +49,9 @@ const (
 	window = 16
 	// resend is the time after which a block that was not acknowledged is sent again.
 	resend = time.Second
+	// most is how many transfers one address may have: firmware asks for the size first, and again when an answer was lost. Each
+	// costs a socket, and somebody may be sending in the name of a node.
+	most = 8
 	// grace is how long transfers under way may hold up the end of Serve.
 	grace = time.Second
 )
@@ -58,7 +65,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, udp: udp}
+	s := &Server{o: o, udp: udp, under: map[netip.Addr]int{}}
 	s.tftp = tftp.NewServer(s.read, nil)
 	s.tftp.SetAnticipate(window)
 	s.tftp.SetTimeout(resend)
@@ -91,7 +98,12 @@ func (s *Server) read(name string, to io.ReaderFrom) error {
 	out := to.(tftp.OutgoingTransfer)
 	remote := out.RemoteAddr()
 	from, _ := netip.AddrFromSlice(remote.IP)
-	d := s.o.Decide(boot.Request{Stage: boot.StageLoader, Server: s.o.Server, Source: from.Unmap(), Path: clean(name)})
+	from = from.Unmap()
+	if !s.enter(from) {
+		return fmt.Errorf("%d transfers to %s are under way", most, from)
+	}
+	defer s.leave(from)
+	d := s.o.Decide(boot.Request{Stage: boot.StageLoader, Server: s.o.Server, Source: from, Path: clean(name)})
 	file, ok := s.o.Files[d.Loader]
 	took := time.Since(begin).Microseconds()
 	for i := range d.Events {
@@ -114,6 +126,25 @@ func (s *Server) read(name string, to io.ReaderFrom) error {
 		}})
 	}
 	return err
+}
+
+// enter counts one more transfer to an address; false says that it has enough.
+func (s *Server) enter(a netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.under[a] >= most {
+		return false
+	}
+	s.under[a]++
+	return true
+}
+
+func (s *Server) leave(a netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.under[a]--; s.under[a] == 0 {
+		delete(s.under, a)
+	}
 }
 
 // clean takes off what firmware puts around a name: slashes and backslashes before it, and after it the 0xff that some

@@ -3,6 +3,7 @@ package tftpd
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ func TestServe(t *testing.T) {
 	}
 	const addr = "127.77.69.1"
 	data := bytes.Repeat([]byte("muster"), 100_000)
-	told := make(chan model.Event, 10)
+	told := make(chan model.Event, 100)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s, err := Open(ctx, Options{
@@ -111,6 +112,37 @@ func TestServe(t *testing.T) {
 	}
 	if _, err := c.Send("snponly.efi", "octet"); err == nil || !strings.Contains(err.Error(), "does not support write") {
 		t.Errorf("writing: got %v", err)
+	}
+	// An address that never acknowledges gets no more than its share of sockets.
+	ask := func() (answer []byte, end func()) {
+		u, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.WriteTo([]byte("\x00\x01snponly.efi\x00octet\x00"), &net.UDPAddr{IP: net.ParseIP(addr), Port: 69}); err != nil {
+			t.Fatal(err)
+		}
+		answer = make([]byte, 1500)
+		n, from, err := u.ReadFrom(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer[:n], func() {
+			_, _ = u.WriteTo([]byte("\x00\x05\x00\x00enough\x00"), from)
+			_ = u.Close()
+		}
+	}
+	for range most {
+		answer, end := ask()
+		defer end()
+		if !bytes.HasPrefix(answer, []byte("\x00\x03\x00\x01")) {
+			t.Fatalf("got %.40q, want the first block", answer)
+		}
+	}
+	answer, end := ask()
+	defer end()
+	if !bytes.HasPrefix(answer, []byte("\x00\x05")) || !bytes.Contains(answer, []byte("8 transfers to 127.0.0.1 are under way")) {
+		t.Errorf("got %.40q, want an error", answer)
 	}
 	cancel()
 	select {

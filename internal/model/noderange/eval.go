@@ -79,6 +79,12 @@ func wrongQuery(x query, err error) *Error {
 func (e *evaluation) list(l list, within *Set) (*Set, error) {
 	s := e.names.empty()
 	for _, x := range l.of {
+		if w, ok := x.(word); ok { // of 100,000 names none needs a set of its own
+			if id, ok := e.names.Find(w.text); ok {
+				s.Add(id)
+				continue
+			}
+		}
 		o, err := e.expr(x, within)
 		if err != nil {
 			return nil, err

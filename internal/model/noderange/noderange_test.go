@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fake is a world made of lists.
@@ -240,6 +241,7 @@ func TestExpandRefuses(t *testing.T) {
 		"n1>1>2":                  "noderange, column 5: a second >: a page has one limit and one start. Take one away",
 		"n1,secret.x=1":           "noderange, column 4: the term about secret.x has no answer: it is secret",
 		"n1!-n2":                  "noderange, column 4: taken away twice: ! and - both mean without. Write one of them",
+		"n1^-n2":                  "noderange, column 4: a name does not begin with a dash: - takes away where a comma stands before it. Write a,-b for a without b",
 		"custom.a=\"x":            "noderange, column 10: this quote is not closed. Close it with \"",
 		"n1;n2":                   `noderange, column 3: ';' does not belong here. Quote the shell's special letters; muster help noderange shows all forms`,
 	} {
@@ -260,6 +262,20 @@ func TestExpandTellsEveryUnknownName(t *testing.T) {
 	want := []Unknown{{"n3", "n1", 1}, {"n4", "n1", 1}, {"n5", "n1", 1}, {"x7", "", 8}}
 	if !slices.Equal(e.Unknown, want) {
 		t.Errorf("got %v, want %v", e.Unknown, want)
+	}
+}
+
+// TestExpandOfManyNames is about lists that a program wrote, or ^/file: each name is looked at once.
+func TestExpandOfManyNames(t *testing.T) {
+	names := numbered("n%06d", 1, 100_000)
+	w := newFake(names, nil)
+	start := time.Now()
+	got, err := Expand(w, strings.Join(names, ","), Options{})
+	if err != nil || !slices.Equal(got, names) {
+		t.Errorf("%d names, %v", len(got), err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

@@ -103,6 +103,7 @@ type parser struct {
 	at    int
 	depth int
 	names uint64 // that all ranges so far stand for
+	local int    // up to here, sites has found no %
 	terms []term
 }
 
@@ -316,6 +317,8 @@ func (p *parser) term() (expr, error) {
 		from := p.at
 		p.until(",@&!^()")
 		return p.leaf(path{strings.TrimSpace(p.text[from:p.at]), start, p.at}), nil
+	case c == '-': // where it takes away, list has read it
+		return nil, fail(start+1, "a name does not begin with a dash", "- takes away where a comma stands before it", "Write a,-b for a without b")
 	case c == 0 && p.at == len(p.text), strings.IndexByte(",!&)<>", c) >= 0:
 		return nil, fail(min(p.at, len(p.text)-1)+1, "a name is missing", "", "Write a node, a group or a range here")
 	}
@@ -432,11 +435,14 @@ func (p *parser) word() (expr, error) {
 
 // sites says that a % comes later in this comma list of plain names: site1,site2%nodes.
 func (p *parser) sites() bool {
-	for _, c := range []byte(p.text[p.at:]) {
-		if c == '%' {
+	if p.at < p.local {
+		return false
+	}
+	for p.local = p.at; p.local < len(p.text); p.local++ {
+		switch c := p.text[p.local]; {
+		case c == '%':
 			return true
-		}
-		if !isName(c) && c != ',' {
+		case !isName(c) && c != ',':
 			return false
 		}
 	}

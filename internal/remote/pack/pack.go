@@ -15,11 +15,14 @@ import (
 	"time"
 )
 
-// Pack writes the paths as one tar (PAX) to w: modes, owners, times to the nanosecond, symbolic links as such, hard links as
-// links. Each path appears under its last element, as with cp -a: "etc/hosts" as hosts, "conf" as conf/…, while "conf/." gives
-// what is in conf. It returns the number of entries and the bytes of content.
+// Pack writes the paths as one tar (PAX) to w: modes, times to the nanosecond, symbolic links as such, hard links as links. A path
+// that is itself a symbolic link is followed. The owner of all is root: the numbers of this machine's users mean others on a node;
+// what is set-user-ID or set-group-ID for somebody else is not for root.
+// Each path appears under its last element: "etc/hosts" as hosts, "conf" as conf/…, while "conf/." gives what is in conf.
+// It returns the number of entries and the bytes of content.
 //
-// A file that changes its length meanwhile, two paths with one name, and sockets are errors: the stream is of no use then.
+// A file that changes its length meanwhile, two paths with one name, sockets, pipes and devices are errors: the stream is of no
+// use then.
 func Pack(w io.Writer, paths ...string) (files int, bytes int64, err error) {
 	buffered := bufio.NewWriterSize(w, 256<<10)
 	p := &packer{tw: tar.NewWriter(buffered), names: map[string]string{}, links: map[inode]string{}}
@@ -43,22 +46,17 @@ type packer struct {
 
 func (p *packer) add(path string) error {
 	if path == "" {
-		return errors.New("copy: a path is empty. Give the files to copy")
+		return errors.New("a path is empty. Give the files to copy")
 	}
 	content := len(path) > 1 && (path[len(path)-2:] == "/.") || path == "." || path == "/"
 	clean := filepath.Clean(path)
 	base := filepath.Base(clean)
 	if base == ".." {
-		return fmt.Errorf("copy: %s has no name of its own. Write %s/. for its content", path, path)
+		return fmt.Errorf("%s has no name of its own. Write %s/. for its content", path, path)
 	}
-	root := clean
-	if content {
-		// WalkDir does not follow a link at its root; what is in the directory is asked for here.
-		real, err := filepath.EvalSymlinks(clean)
-		if err != nil {
-			return err
-		}
-		root = real
+	root, err := filepath.EvalSymlinks(clean) // WalkDir does not follow a link at its root
+	if err != nil {
+		return err
 	}
 	return filepath.WalkDir(root, func(at string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -87,28 +85,37 @@ func (p *packer) entry(name, at string, d fs.DirEntry) error {
 		if info.IsDir() { // two trees with the same directory in them
 			return nil
 		}
-		return fmt.Errorf("copy: %s and %s would both be %s. Copy them one after the other", other, at, name)
+		return fmt.Errorf("%s and %s would both be %s. Copy them one after the other", other, at, name)
 	}
 	p.names[name] = at
 	target := ""
-	switch {
-	case info.Mode()&fs.ModeSocket != 0:
-		return fmt.Errorf("copy: %s is a socket: it cannot be copied. Leave it out", at)
-	case info.Mode()&fs.ModeSymlink != 0:
+	switch mode := info.Mode(); {
+	case mode.IsRegular(), mode.IsDir():
+	case mode&fs.ModeSymlink != 0:
 		if target, err = os.Readlink(at); err != nil {
 			return err
 		}
+	default:
+		return fmt.Errorf("%s is neither a file, a directory nor a symbolic link. Leave it out", at)
 	}
 	h, err := tar.FileInfoHeader(info, target)
 	if err != nil {
-		return fmt.Errorf("copy: %s: %w", at, err)
+		return fmt.Errorf("%s: %w", at, err)
 	}
 	h.Name, h.Format = name, tar.FormatPAX
+	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
 	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{} // nobody wants them set
 	if info.IsDir() {
 		h.Name += "/"
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
+	st, known := info.Sys().(*syscall.Stat_t)
+	if !known || st.Uid != 0 {
+		h.Mode &^= syscall.S_ISUID
+	}
+	if !known || st.Gid != 0 {
+		h.Mode &^= syscall.S_ISGID
+	}
+	if known && info.Mode().IsRegular() && st.Nlink > 1 {
 		i := inode{uint64(st.Dev), st.Ino}
 		if first, ok := p.links[i]; ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
@@ -117,7 +124,7 @@ func (p *packer) entry(name, at string, d fs.DirEntry) error {
 		}
 	}
 	if err := p.tw.WriteHeader(h); err != nil {
-		return fmt.Errorf("copy: %s: %w", at, err)
+		return fmt.Errorf("%s: %w", at, err)
 	}
 	p.files++
 	if h.Typeflag != tar.TypeReg {
@@ -135,13 +142,13 @@ func (p *packer) content(at string, size int64) error {
 	n, err := io.CopyN(p.tw, f, size)
 	p.bytes += n
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("copy: %s became shorter while it was read. Copy again when nobody writes to it", at)
+		return fmt.Errorf("%s became shorter while it was read. Copy again when nobody writes to it", at)
 	}
 	if err != nil {
 		return err
 	}
 	if more, _ := f.Read(make([]byte, 1)); more > 0 {
-		return fmt.Errorf("copy: %s became longer while it was read. Copy again when nobody writes to it", at)
+		return fmt.Errorf("%s became longer while it was read. Copy again when nobody writes to it", at)
 	}
 	return nil
 }

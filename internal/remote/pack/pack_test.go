@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ func list(t *testing.T, p []byte) (out []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Gname != "" {
+			t.Errorf("%s belongs to %d:%d %s:%s", h.Name, h.Uid, h.Gid, h.Uname, h.Gname)
+		}
 		out = append(out, strings.TrimSpace(fmt.Sprintf("%c %s %o %s %s", h.Typeflag, h.Name, h.Mode, h.Linkname, b)))
 	}
 }
@@ -65,6 +69,10 @@ func TestPack(t *testing.T) {
 	tree := []string{"0 conf/a 640  one", "0 conf/sub/b 600", "1 conf/same 640 a", "2 conf/link 777 a", "5 conf/ 755", "5 conf/sub/ 755"}
 	inner := []string{"0 a 640  one", "0 sub/b 600", "1 same 640 a", "2 link 777 a", "5 sub/ 755"}
 	tree[2] = "1 conf/same 640 conf/a"
+	var linked []string
+	for _, l := range tree {
+		linked = append(linked, strings.ReplaceAll(l, "conf/", "to-conf/"))
+	}
 	for name, c := range map[string]struct {
 		paths []string
 		want  []string
@@ -73,7 +81,7 @@ func TestPack(t *testing.T) {
 		"directory_slash":   {[]string{dir + "/conf/"}, tree},
 		"content":           {[]string{dir + "/conf/."}, inner},
 		"content_of_a_link": {[]string{dir + "/to-conf/."}, inner},
-		"link":              {[]string{dir + "/to-conf"}, []string{"2 to-conf 777 conf"}},
+		"link":              {[]string{dir + "/to-conf"}, linked},
 		"file_and_tree":     {[]string{dir + "/hosts", dir + "/conf/sub"}, []string{"0 hosts 644  localhost", "0 sub/b 600", "5 sub/ 755"}},
 		"nothing":           {nil, nil},
 	} {
@@ -90,6 +98,26 @@ func TestPack(t *testing.T) {
 				t.Errorf("%d entries, %d bytes", files, n)
 			}
 		})
+	}
+}
+
+func TestPack_makes_nothing_set_user_id_for_root_that_is_not(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: files of two owners")
+	}
+	dir := t.TempDir()
+	for name, id := range map[string]int{"of-root": 0, "of-ann": 1000} {
+		put(t, dir+"/"+name, "", 0o755)
+		if err := errors.Join(os.Chown(dir+"/"+name, id, id), os.Chmod(dir+"/"+name, 0o755|os.ModeSetuid|os.ModeSetgid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	if _, _, err := Pack(&b, dir+"/."); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"0 of-ann 755", "0 of-root 6755"}, list(t, b.Bytes())); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -119,12 +147,16 @@ func TestPack_refuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	if err := syscall.Mkfifo(dir+"/pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		paths []string
 		want  string
 	}{
 		"two_with_one_name": {[]string{dir + "/a/x", dir + "/b/x"}, "would both be x"},
-		"socket":            {[]string{dir + "/sock"}, "is a socket"},
+		"socket":            {[]string{dir + "/sock"}, "/sock is neither a file"},
+		"pipe":              {[]string{dir + "/pipe"}, "/pipe is neither a file"},
 		"missing":           {[]string{dir + "/none"}, "no such file"},
 		"parent":            {[]string{".."}, "has no name of its own"},
 		"empty":             {[]string{""}, "a path is empty"},

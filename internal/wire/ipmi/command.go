@@ -45,7 +45,7 @@ const (
 	SoftShutdown        Control = 5
 )
 
-// ChassisControl acts on the power of the machine. Cycle, reset and diagnostic interrupt are not repeated blindly.
+// ChassisControl acts on the power of the machine. Cycle, reset and diagnostic interrupt are sent a single time.
 func ChassisControl(c Control) Request {
 	once := c == PowerCycle || c == HardReset || c == DiagnosticInterrupt
 	return Request{NetFn: netFnChassis, Command: 0x02, Data: []byte{byte(c)}, Once: once}

@@ -5,8 +5,8 @@ type Request struct {
 	NetFn   byte
 	Command byte
 	Data    []byte
-	// Once marks a command that must not be done twice (power cycle, reset). It is repeated only as the very same
-	// packet, which a BMC that has it already drops by its sequence number (§6.12.13).
+	// Once marks a command that must not be done twice (power cycle, reset). It is sent a single time: there are BMCs
+	// (ipmi_sim is one) that do a repeated packet again, against §6.12.13.
 	Once bool
 }
 

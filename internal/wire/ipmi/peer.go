@@ -34,6 +34,7 @@ const (
 	proof         = 5 * time.Second
 	sendsUnproved = 2
 	restarts      = 6                      // fresh starts of the setup in a row
+	doubtsMost    = 2                      // of them, after a proof of the password that the BMC refused
 	restartPause  = time.Second            // before a fresh start when the BMC had no session left
 	busyPause     = 250 * time.Millisecond // before a command is repeated that the BMC was too busy for
 	busyMost      = 20
@@ -75,8 +76,7 @@ type call struct {
 	most     int // sendings on this session before it is taken for lost
 	busy     int
 	reopened bool
-	line     bool   // asks for the serial line
-	packet   []byte // of a Once request
+	line     bool // asks for the serial line
 	at       time.Time
 }
 
@@ -91,6 +91,7 @@ type Peer struct {
 	fallback  bool
 	privilege Privilege
 	starts    int // setups in a row since begin
+	doubts    int // of them, begun because a refusal of a proven password was not believed
 
 	calls   []*call // in order; the first is on its way when current
 	current bool
@@ -182,13 +183,15 @@ func (p *Peer) Do(now time.Time, r Request, name string) uint64 {
 	return p.ids
 }
 
-// Cancel forgets a request that nobody waits for any more. What was sent stays sent.
-func (p *Peer) Cancel(now time.Time, id uint64) {
+// Cancel forgets a request that nobody waits for any more. What was sent stays sent: then the result is true.
+func (p *Peer) Cancel(now time.Time, id uint64) (sent bool) {
 	if p.current && p.calls[0].id == id {
+		sent = p.calls[0].sends > 0
 		p.drop(0)
 	}
 	p.forget(func(c *call) bool { return c.id == id })
 	p.advance(now)
+	return sent
 }
 
 // forget drops calls that are not on their way, and the setup when nothing waits for it any more.
@@ -311,7 +314,13 @@ func (p *Peer) refused(now time.Time, err *Error) {
 		p.restart(now, err, 0)
 	case err.Cause == NoSession:
 		p.restart(now, err, restartPause)
-	case err.Cause == WrongPassword:
+	case err.Status != 0 && p.setup.step == stepRAKP3 && (err.Cause == WrongPassword || err.Cause == UnknownUser) && p.doubts < doubtsMost:
+		// RAKP 2 has proved that both sides know the same password: such a refusal comes from packets that were doubled
+		// on the way, as the BMC made a new random number for the second RAKP 1. It counts as a failed login all the
+		// same, so it is not believed to be a mistake often.
+		p.doubts++
+		p.restart(now, err, 0)
+	case err.Cause == WrongPassword && err.Status == 0: // our own finding: the BMC is told why we go no further
 		p.send(p.setup.packet)
 		p.end(err, false)
 	default:
@@ -321,7 +330,7 @@ func (p *Peer) refused(now time.Time, err *Error) {
 
 // begin starts a setup with what is known of the BMC.
 func (p *Peer) begin(now time.Time) {
-	p.suite, p.fallback, p.starts = p.cfg.Known, false, 0
+	p.suite, p.fallback, p.starts, p.doubts = p.cfg.Known, false, 0, 0
 	p.restart(now, nil, 0)
 }
 
@@ -360,13 +369,7 @@ func (p *Peer) opened(now time.Time) {
 		p.endSerial(&Error{Cause: NoAnswer, Step: "the session, which the BMC has forgotten"})
 	}
 	if p.current {
-		c := p.calls[0]
-		p.current = false
-		if c.request.Once && c.sends > 0 {
-			p.finish(now, nil, &Error{Cause: AnswerLost, Step: c.name})
-		} else {
-			c.sends = 0
-		}
+		p.current, p.calls[0].sends = false, 0
 	}
 	p.askPrivilege(p.privilege)
 }
@@ -421,7 +424,7 @@ func (p *Peer) inputMessage(now time.Time, payload []byte) {
 			p.finish(now, nil, &Error{Cause: Command, Step: c.name, Code: a.code})
 			return
 		}
-		c.sends, c.packet, c.at = 0, nil, now.Add(busyPause)
+		c.sends, c.at = 0, now.Add(busyPause)
 	default:
 		p.finish(now, nil, &Error{Cause: Command, Step: c.name, Code: a.code})
 	}
@@ -471,7 +474,7 @@ func (p *Peer) start(now time.Time) {
 		}})
 	}
 	c := p.calls[0]
-	c.number, c.sends, c.packet, c.most = p.nextNumber(), 0, nil, len(p.cfg.Waits)
+	c.number, c.sends, c.most = p.nextNumber(), 0, len(p.cfg.Waits)
 	if silent && !c.quiet {
 		c.most = min(c.most, sendsUnproved)
 	}
@@ -481,17 +484,14 @@ func (p *Peer) start(now time.Time) {
 
 func (p *Peer) sendCall(now time.Time) {
 	c := p.calls[0]
-	b := c.packet
-	if b == nil {
-		b = p.live.seal(payloadMessage, true, appendMessage(make([]byte, 0, 16+len(c.request.Data)), c.request, c.number))
-	}
-	if c.request.Once {
-		c.packet = b
-		b = append([]byte(nil), b...)
-	}
-	p.send(b)
+	p.send(p.live.seal(payloadMessage, true, appendMessage(make([]byte, 0, 16+len(c.request.Data)), c.request, c.number)))
 	c.at = now.Add(p.cfg.Waits[c.sends])
 	c.sends++
+	if c.request.Once {
+		for _, d := range p.cfg.Waits[c.sends:] {
+			c.at = c.at.Add(d)
+		}
+	}
 }
 
 // Next returns when Tick is to be called at the latest; zero means that nothing is waited for.
@@ -560,16 +560,14 @@ func (p *Peer) tickSetup(now time.Time, s *setup) {
 func (p *Peer) tickCall(now time.Time) {
 	c := p.calls[0]
 	switch {
+	case c.request.Once && c.sends > 0:
+		p.finish(now, nil, &Error{Cause: AnswerLost, Step: c.name})
 	case c.quiet && (c.sends == c.most || c.sends >= sendsUnproved && len(p.calls) > 1):
 		p.lose(&Error{Cause: NoAnswer, Step: c.name})
 	case c.sends < c.most:
 		p.sendCall(now)
 	case c.reopened:
-		cause := NoAnswer
-		if c.request.Once {
-			cause = AnswerLost
-		}
-		p.finish(now, nil, &Error{Cause: cause, Step: c.name})
+		p.finish(now, nil, &Error{Cause: NoAnswer, Step: c.name})
 	default:
 		c.reopened = true
 		p.begin(now)

@@ -69,6 +69,35 @@ func TestPeer(t *testing.T) {
 	}
 }
 
+// A BMC locks the account after a few failed logins, and has a few sessions only: neither is used up by insisting.
+func TestPeer_does_not_insist_where_it_is_refused(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault func(*ipmitest.Faults)
+		cause Cause
+		asked int // RAKP 1 messages, at most
+	}{
+		{"password_refused_by_the_BMC", func(f *ipmitest.Faults) { f.RAKP2 = 0x0f }, WrongPassword, 1},
+		{"user_refused_by_the_BMC", func(f *ipmitest.Faults) { f.RAKP2 = 0x0d }, UnknownUser, 1},
+		{"proof_refused_by_the_BMC", func(f *ipmitest.Faults) { f.RAKP4 = 0x0f }, WrongPassword, 3},
+		{"user_refused_after_the_proof", func(f *ipmitest.Faults) { f.RAKP4 = 0x0d }, UnknownUser, 3},
+		{"BMC_with_a_key_of_its_own", func(f *ipmitest.Faults) { f.HasKG = true }, Protocol, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, 1, loss{}, func(_ *Config, b *ipmitest.BMC) { tt.fault(&b.Faults) })
+			_, err := w.do(ChassisStatus())
+			var e *Error
+			if !errors.As(err, &e) || e.Cause != tt.cause {
+				t.Errorf("got %v, want cause %d", err, tt.cause)
+			}
+			w.wait(time.Minute)
+			if w.bmc.Asked > tt.asked {
+				t.Errorf("tried %d times, want %d", w.bmc.Asked, tt.asked)
+			}
+		})
+	}
+}
+
 func TestPeer_one_session_serves_many_requests(t *testing.T) {
 	w := newWorld(t, 1, loss{}, nil)
 	for range 100 {
@@ -171,7 +200,8 @@ func TestPeer_does_nothing_twice_that_must_not_be(t *testing.T) {
 		w.bmc.On = true
 		_, err := w.do(ChassisControl(PowerCycle))
 		var e *Error
-		if errors.As(err, &e) && e.Cause != AnswerLost && e.Cause != NoAnswer && e.Cause != Protocol {
+		// A proof is refused when RAKP 1 was doubled on the way; three times in a row it is believed.
+		if errors.As(err, &e) && e.Cause != AnswerLost && e.Cause != NoAnswer && e.Cause != Protocol && e.Step != "RAKP 3" {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 		if n := len(w.bmc.Actions); n > 1 || n == 0 && err == nil {
@@ -345,6 +375,22 @@ func TestPeer_full_line_tells_when_there_is_room(t *testing.T) {
 		}
 	}
 	t.Error("never told that there is room")
+}
+
+func TestPeer_breaks_without_anything_between_are_one(t *testing.T) {
+	w := newWorld(t, 1, loss{}, nil)
+	w.connect()
+	for range 1000 {
+		w.peer.Break(w.now)
+	}
+	if n := len(w.peer.line.queue); n > 1 {
+		t.Errorf("%d breaks wait", n)
+	}
+	w.peer.Write(w.now, []byte("b"))
+	w.until("all", 5*time.Second, func() bool { return string(w.bmc.Typed) == "b" })
+	if n := w.bmc.Breaks; n < 1 || n > 2 {
+		t.Errorf("%d breaks", n)
+	}
 }
 
 func TestPeer_power_beside_the_serial_line(t *testing.T) {

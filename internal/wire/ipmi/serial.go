@@ -65,7 +65,12 @@ func (s *serial) write(b []byte) int {
 	return n
 }
 
-func (s *serial) sendBreak() { s.queue = append(s.queue, chunk{brk: true}) }
+// sendBreak queues a break. Breaks with nothing between them are one: the queue stays small.
+func (s *serial) sendBreak() {
+	if k := len(s.queue); k == 0 || !s.queue[k-1].brk {
+		s.queue = append(s.queue, chunk{brk: true})
+	}
+}
 
 // hold tells whether the reader is full. It returns the packet that lets the BMC go on, nil when none is due.
 func (s *serial) hold(full bool) []byte {

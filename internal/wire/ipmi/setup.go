@@ -108,10 +108,8 @@ func (s *setup) input(kind payloadType, m []byte) (verdict, *Error) {
 		return ignored, nil
 	}
 	if status := Status(m[1]); status != 0 {
-		// After RAKP 2 has proved that both sides know the same password, a refusal in RAKP 4 comes from packets that
-		// were doubled on the way: the BMC made a new random number for the second RAKP 1.
 		cause := status.cause()
-		if cause == 0 || s.step == stepRAKP3 && (cause == WrongPassword || cause == UnknownUser) {
+		if cause == 0 {
 			return restarted, &Error{Cause: Protocol, Step: s.step.String(), Status: status}
 		}
 		return refused, &Error{Cause: cause, Step: s.step.String(), Status: status}
@@ -123,7 +121,8 @@ func (s *setup) input(kind payloadType, m []byte) (verdict, *Error) {
 		return s.inputRAKP2(m)
 	}
 	if len(m) < 8+s.suite.code || !hmac.Equal(m[8:8+s.suite.code], s.rakp4(s.sik)) {
-		return restarted, &Error{Cause: Protocol, Step: "RAKP 4 (the BMC may have a key K_G of its own)"}
+		// For the BMC the session is open, and stays so for a minute: another start would take another of its few.
+		return refused, &Error{Cause: Protocol, Step: "RAKP 4 (the BMC may have a key K_G of its own)"}
 	}
 	return opened, nil
 }

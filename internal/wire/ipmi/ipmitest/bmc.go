@@ -21,6 +21,8 @@ type Faults struct {
 	Refuse3       bool // knows suite 17 only
 	OperatorOnly  bool // the user may not be administrator
 	HideUsers     bool // answers RAKP 1 of an unknown user with a false proof instead of "unauthorized name"
+	RAKP2, RAKP4  byte // refuses RAKP 1 or a right RAKP 3 with this status
+	HasKG         bool // has a key K_G of its own
 	Full          int  // this many Open Session requests are answered "no resources"
 	Busy          int  // this many commands are answered "node busy"
 	SerialTaken   bool // another console has the serial line
@@ -43,6 +45,7 @@ type BMC struct {
 	Typed   []byte  // what reached the machine over the serial line
 	Breaks  int
 	Opened  int // sessions that were opened
+	Asked   int // RAKP 1 messages that came
 
 	sessions map[uint32]*session
 	ids      uint32
@@ -249,6 +252,7 @@ func (b *BMC) rakp1(m []byte) {
 	if len(m) < 28 || len(m) < 28+int(m[27]) {
 		return
 	}
+	b.Asked++
 	s := b.sessions[binary.LittleEndian.Uint32(m[4:])]
 	if s == nil || s.open {
 		b.setup(0x13, status(m, 0x02, 0))
@@ -259,6 +263,9 @@ func (b *BMC) rakp1(m []byte) {
 	b.Rand(s.bmcRand[:])
 	password := b.Password
 	switch {
+	case b.Faults.RAKP2 != 0:
+		b.setup(0x13, status(m, b.Faults.RAKP2, s.console))
+		return
 	case s.user != b.User && b.Faults.HideUsers:
 		password = "nobody knows"
 	case s.user != b.User:
@@ -292,6 +299,14 @@ func (b *BMC) rakp3(m []byte) {
 		delete(b.sessions, s.id)
 		b.setup(0x15, status(m, 0x0f, s.console))
 		return
+	}
+	if b.Faults.RAKP4 != 0 {
+		delete(b.sessions, s.id)
+		b.setup(0x15, status(m, b.Faults.RAKP4, s.console))
+		return
+	}
+	if b.Faults.HasKG {
+		key = crypto.PadPassword20([]byte("K_G"))
 	}
 	s.sik, s.k1, s.k2, _ = crypto.DeriveSessionKeys(s.auth, s.consoleRand[:], s.bmcRand[:], s.role, s.user, key)
 	s.open = true
