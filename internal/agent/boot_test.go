@@ -134,7 +134,7 @@ func TestNodeWithoutAddressRefusesAWrongRoot(t *testing.T) {
 		return len(s.progress) > 0 && s.progress[len(s.progress)-1].Step == "failed"
 	}
 	s.wait(t, "report of the failure", 2*time.Minute, failed)
-	if p := s.progress[len(s.progress)-1]; !strings.Contains(p.Text, "abababab") || !strings.Contains(p.Do, "muster image check compute") {
+	if p := s.progress[len(s.progress)-1]; !strings.Contains(p.Text, "abababab") || !strings.Contains(p.Do, "muster image show compute") {
 		t.Errorf("reported %+v", p)
 	}
 	select { // with -no-reboot the machine's start ends the process

@@ -77,6 +77,7 @@ type Server struct {
 	HTTPPort  int          // of scripts and boot files
 	APIPort   int          // of TLS, where nodes enrol
 	Pin       string       // "sha256:…" of the TLS key
+	TicketKey model.Secret // makes the tickets of [ScriptURL]; empty: scripts are handed out without
 }
 
 // Request is one question of a machine. Which fields are read depends on Stage.
@@ -102,6 +103,9 @@ type Request struct {
 	ServerID netip.Addr // option 54: the server that the client chose
 	Relay    netip.Addr // giaddr
 
+	// Ticket is that of the URL. Script.
+	Ticket string
+
 	// Path is the name of the loader, or of the boot file "<64 hex digits of SHA-256>/<name>".
 	Path string
 
@@ -114,6 +118,8 @@ type Request struct {
 	Step, Text, Do string
 	// BootID is the kernel's random boot id. Up.
 	BootID string
+
+	at time.Time // of the decision
 }
 
 // Decision is the answer to a [Request]. It holds the reason whatever the answer is.
@@ -145,6 +151,7 @@ func Decide(s *model.Snapshot, r Request, now time.Time) Decision {
 		return Decision{Silent: true, Status: http.StatusBadRequest, Reason: fmt.Sprintf("%.40q is not an Ethernet address", r.MAC)}
 	}
 	r.Source = r.Source.Unmap().WithZone("")
+	r.at = now
 	var d Decision
 	switch r.Stage {
 	case StageDHCP:

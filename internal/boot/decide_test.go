@@ -211,8 +211,10 @@ func TestDecideLoaderAndFile(t *testing.T) {
 
 const secret = "s3cr3t-token"
 
-func script(s *model.Snapshot, from netip.Addr) Decision {
-	return Decide(s, Request{Stage: StageScript, Server: here, MAC: mac1, Source: from, Token: model.NewSecret(secret), TokenHash: "h1"}, noon)
+func script(s *model.Snapshot, from netip.Addr) Decision { return scriptAt(s, from, noon) }
+
+func scriptAt(s *model.Snapshot, from netip.Addr, at time.Time) Decision {
+	return Decide(s, Request{Stage: StageScript, Server: here, MAC: mac1, Source: from, Token: model.NewSecret(secret), TokenHash: "h1"}, at)
 }
 
 func TestDecideScript(t *testing.T) {
@@ -427,7 +429,7 @@ func TestLoopEndsAfterThreeNetworkBoots(t *testing.T) {
 	s := snapshot(t, nil, &armed)
 	var seen []string
 	for i := range 6 {
-		d := script(s, at1)
+		d := scriptAt(s, at1, noon.Add(time.Duration(i)*20*time.Second))
 		seen = append(seen, steps(d))
 		next, err := model.Apply(s, &model.Change{Revision: model.Revision(i + 2), Ops: d.Ops})
 		if err != nil {
@@ -442,6 +444,25 @@ func TestLoopEndsAfterThreeNetworkBoots(t *testing.T) {
 	dep := s.Deployment("r1n1")
 	if dep.Phase != model.Held || !strings.Contains(dep.Reason, "3 network boots did not reach up; last step: booting") || !strings.Contains(dep.Reason, "muster console r1n1 --log") {
 		t.Errorf("got %+v", dep)
+	}
+}
+
+// iPXE asks again within seconds when an answer was lost; that is the same boot, also the last one.
+func TestScriptAskedTwiceInOneBootCountsOnce(t *testing.T) {
+	s := snapshot(t, nil, &model.Deployment{Node: "r1n1", Image: "compute", Boots: 1, Left: 1, Phase: model.Armed})
+	for i, c := range []struct {
+		after time.Duration
+		steps string
+	}{{0, "boot.script"}, {2 * time.Second, "boot.script"}, {20 * time.Second, "!boot.held"}} {
+		d := scriptAt(s, at1, noon.Add(c.after))
+		if steps(d) != c.steps {
+			t.Errorf("after %v: %s, want %s", c.after, steps(d), c.steps)
+		}
+		next, err := model.Apply(s, &model.Change{Revision: model.Revision(i + 2), Ops: d.Ops})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = next
 	}
 }
 

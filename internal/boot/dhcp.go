@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"muster/internal/model"
@@ -158,7 +159,8 @@ func lease(s *model.Snapshot, d Decision, r Request, port nic, t MessageType) De
 	}
 	what := fmt.Sprintf("%s %s %s", r.client(), verb, l.Address)
 	if l.BootFile != "" {
-		what += ", to boot " + l.BootFile
+		shown, _, _ := strings.Cut(l.BootFile, ticketArg)
+		what += ", to boot " + shown
 	} else if r.PXE || r.IPXE {
 		what += ", nothing to boot"
 	}
@@ -175,7 +177,7 @@ func bootFile(s *model.Snapshot, node model.NodeName, r Request) (file, why stri
 	case dep == nil:
 		return "", fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", node)
 	case r.IPXE:
-		return fmt.Sprintf("http://%s:%d/boot/script?mac=%s", r.Server.Address, r.Server.HTTPPort, r.MAC),
+		return ScriptURL(r.Server, r.MAC, r.at),
 			fmt.Sprintf("image %s is deployed; iPXE gets the script", dep.Image)
 	case !known:
 		return "", fmt.Sprintf("there is no loader for architecture %d (option 93)", r.Arch)

@@ -27,12 +27,17 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = fmt.Sprintf("%s asked, and the node with %s is at %s", r.Source, r.MAC, port.address)
 		return d.warn(StepRefused, "the boot script was refused")
 	}
+	if !r.ticketHolds(now) {
+		d.Reason = "the URL is not of a DHCP answer of this service in the last hour; a machine that boots asks by DHCP first"
+		return d.warn(StepRefused, "the boot script was refused")
+	}
 	dep := s.Deployment(n.Name)
 	if dep == nil {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, "the boot script was refused")
 	}
-	if dep.Phase == model.Held || dep.Left <= 0 {
+	again := askedAgain(dep, now)
+	if dep.Phase == model.Held || dep.Left <= 0 && !again {
 		return hold(d, *dep, now)
 	}
 	img := s.Image(dep.Image)
@@ -46,8 +51,11 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		return stop(d)
 	}
 	next := *dep
-	next.Left--
-	next.Phase, next.Since, next.Reason = model.Booting, now, ""
+	if !again {
+		next.Left--
+		next.Since = now
+	}
+	next.Phase, next.Reason = model.Booting, ""
 	next.TokenHash, next.TokenExpires, next.TokenKey = r.TokenHash, now.Add(TokenLife), ""
 	count := fmt.Sprintf("network boot %d of %d", dep.Boots-next.Left, dep.Boots)
 	if d.Script, err = bootScript(r.Server, n.Name, img, count, args, r.Token); err != nil {
@@ -59,6 +67,13 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = fmt.Sprintf("image %s is deployed; the node was up and boots again", dep.Image)
 	}
 	return d.put(next).tell(StepScript, fmt.Sprintf("boot script for image %s handed out (%s)", dep.Image, count))
+}
+
+// askedAgain says that the script is asked for a second time in the same boot: iPXE does so when the first answer was lost. No
+// machine goes through its firmware twice in that time.
+func askedAgain(dep *model.Deployment, now time.Time) bool {
+	const lost = 5 * time.Second
+	return dep.Phase == model.Booting && dep.TokenHash != "" && dep.TokenKey == "" && now.Sub(dep.Since) < lost
 }
 
 // hold stops a machine whose network boots are used up, and says so on its console. The deployment is held from the first

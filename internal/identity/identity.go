@@ -19,6 +19,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -316,6 +317,14 @@ func Fingerprint(pub crypto.PublicKey) string {
 	}
 	sum := sha256.Sum256(der)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Derive makes a key for one purpose out of the site's sealing key: the same for as long as that is the same, and telling
+// nothing of it.
+func (a *Authority) Derive(purpose string) model.Secret {
+	h := hmac.New(sha256.New, a.seal.key)
+	h.Write([]byte(purpose))
+	return model.NewSecret(string(h.Sum(nil)))
 }
 
 // NewToken makes a one-time token of 256 random bits and the hash under which it is stored.

@@ -15,7 +15,10 @@ import (
 // sealPrefix begins every sealed envelope: "sealed:v1:" and base64 of nonce and ciphertext.
 const sealPrefix = "sealed:v1:"
 
-type sealer struct{ gcm cipher.AEAD }
+type sealer struct {
+	gcm cipher.AEAD
+	key []byte
+}
 
 func newSealer(key []byte) (sealer, error) {
 	if len(key) != 32 {
@@ -26,7 +29,7 @@ func newSealer(key []byte) (sealer, error) {
 		return sealer{}, err
 	}
 	gcm, err := cipher.NewGCM(block)
-	return sealer{gcm}, err
+	return sealer{gcm, key}, err
 }
 
 // Seal wraps a secret with AES-256-GCM under the site's sealing key, a fresh nonce each time.

@@ -124,7 +124,7 @@ func TestExpressions(t *testing.T) {
 func FuzzExpression(f *testing.F) {
 	for _, s := range []string{
 		"{n1}", "10.1.{n1/256}.{n1%256}", "{nodename[1:-2].replace('a','b').upper()}", "{custom.a+1:02x}", "{{", "{attr('custom.a')}", "{1<<2|3&4^5}",
-		"{-9223372036854775808/-1}", "{'", "{a.b.c(", "}", "{n99}", "{0x:d}", "{custom.addr-1}",
+		"{-9223372036854775808/-1}", "{'", "{a.b.c(", "}", "{n99}", "{0x:d}", "{custom.addr-1}", "{nodename.replace('a','b\x8e')}",
 	} {
 		f.Add(s)
 	}

@@ -19,9 +19,12 @@ import (
 	"muster/internal/model"
 )
 
+// ticketPurpose names the key of the tickets in the URLs of boot scripts.
+const ticketPurpose = "boot script ticket"
+
 // bootPlace is how machines on an interface reach us.
 func (s *Server) bootPlace(i iface) (boot.Server, error) {
-	p := boot.Server{Interface: i.name, Address: i.address, Network: i.network, HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin()}
+	p := boot.Server{Interface: i.name, Address: i.address, Network: i.network, HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin(), TicketKey: s.keys.Derive(ticketPurpose)}
 	for _, a := range s.apis {
 		host, port, err := net.SplitHostPort(a[len("https://"):])
 		if err != nil {
@@ -113,7 +116,7 @@ func (s *Server) bootHandler(place boot.Server, files tftpd.Files) http.Handler 
 		began := time.Now()
 		token, hash := identity.NewToken()
 		req := boot.Request{
-			Stage: boot.StageScript, Server: place, MAC: r.URL.Query().Get("mac"), Source: source(r),
+			Stage: boot.StageScript, Server: place, MAC: r.URL.Query().Get("mac"), Ticket: r.URL.Query().Get("ticket"), Source: source(r),
 			Token: model.NewSecret(token), TokenHash: hash,
 		}
 		d, err := s.decide(r.Context(), req, began, nil)

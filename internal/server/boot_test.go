@@ -61,6 +61,7 @@ type machine struct {
 	t     *testing.T
 	s     *service
 	boot  *httptest.Server
+	path  string // of the boot script
 	key   *ecdsa.PrivateKey
 	csr   string
 	token string
@@ -71,10 +72,11 @@ func newMachine(t *testing.T, s *service) *machine {
 	t.Helper()
 	place := boot.Server{
 		Interface: "lo", Address: netip.MustParseAddr("127.0.0.1"), Network: netip.MustParsePrefix("127.0.0.0/8"),
-		HTTPPort: 7080, APIPort: 7443, Pin: s.srv.keys.Pin(),
+		HTTPPort: 7080, APIPort: 7443, Pin: s.srv.keys.Pin(), TicketKey: s.srv.keys.Derive(ticketPurpose),
 	}
 	h := s.srv.bootHandler(place, tftpd.Files{boot.UEFILoader: {Name: boot.UEFILoader, Data: []byte("loader")}})
-	m := &machine{t: t, s: s, boot: httptest.NewServer(h)}
+	url := boot.ScriptURL(place, "52:54:00:77:00:01", time.Now()) // as the DHCP answer says it
+	m := &machine{t: t, s: s, boot: httptest.NewServer(h), path: url[strings.Index(url, "/boot/"):]}
 	t.Cleanup(m.boot.Close)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -104,7 +106,7 @@ func (m *machine) get(path string) (int, string) {
 
 func (m *machine) script() string {
 	m.t.Helper()
-	code, text := m.get("/boot/script?mac=52:54:00:77:00:01")
+	code, text := m.get(m.path)
 	if code != http.StatusOK {
 		m.t.Fatalf("script: %d %s", code, text)
 	}
@@ -179,7 +181,10 @@ func TestBoot_from_script_to_up_over_a_restart(t *testing.T) {
 	s.add("r1n1", attr("net.boot.mac", "52:54:00:77:00:01"), attr("net.boot.address", "127.0.0.1"))
 	img := fakeImage(t, s)
 	m := newMachine(t, s)
-	if code, text := m.get("/boot/script?mac=52:54:00:77:00:01"); code != http.StatusConflict || !strings.Contains(text, "nothing is deployed") {
+	if code, text := m.get("/boot/script?mac=52:54:00:77:00:01"); code != http.StatusForbidden || !strings.Contains(text, "DHCP") {
+		t.Errorf("script without a ticket: %d %s", code, text)
+	}
+	if code, text := m.get(m.path); code != http.StatusConflict || !strings.Contains(text, "nothing is deployed") {
 		t.Errorf("script without a deployment: %d %s", code, text)
 	}
 	s.deploy("r1n1")
@@ -266,6 +271,10 @@ func TestBoot_loop_is_held(t *testing.T) {
 	for i := range 3 {
 		if text := m.script(); !strings.Contains(text, "muster.token=") {
 			t.Fatalf("script %d:\n%s", i, text)
+		}
+		m.script() // the first answer was lost: the same boot
+		if _, code := m.enrol(); code != http.StatusOK {
+			t.Fatalf("enrolment %d: %d", i, code)
 		}
 	}
 	if text := m.script(); strings.Contains(text, "muster.token=") || !strings.Contains(text, "held") {

@@ -200,8 +200,8 @@ func (s *Server) attachConsole(q *request) error {
 			select {
 			case <-ctx.Done():
 				return
-			case e := <-session.Events():
-				if control(ctx, ws, string(e.Type), e.Text) != nil {
+			case e, more := <-session.Events():
+				if !more || control(ctx, ws, string(e.Type), e.Text) != nil {
 					return
 				}
 			}

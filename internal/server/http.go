@@ -47,8 +47,13 @@ func allowed(snap *model.Snapshot, who auth.Who, name string, may auth.Kind) err
 		return nil
 	}
 	if may == auth.Node {
-		if who.Kind != auth.Node || snap.Identity(who.Node) == nil {
+		id := snap.Identity(who.Node)
+		switch {
+		case who.Kind != auth.Node || id == nil:
 			return &api.Error{Code: api.Denied, What: name, Why: "only an enrolled node may ask this"}
+		case id.Key != who.Key:
+			// A certificate outlives the boot that it was made for; the key that enrolled last is the node.
+			return &api.Error{Code: api.Denied, What: name, Why: "the node has enrolled again with another key", Node: string(who.Node)}
 		}
 		return nil
 	}

@@ -224,13 +224,16 @@ func (s *Server) renew(q *request) error {
 		if old == nil || snap.Node(n) == nil || old.Key != q.who.Key {
 			return nil, "", nil, &api.Error{Code: api.Denied, What: "renew", Why: "the node enrolled again since, or was removed", Node: string(n)}
 		}
+		if same, err := identity.KeyOfCSR(in.CSR); err != nil || same != old.Key {
+			return nil, "", nil, &api.Error{Code: api.Denied, What: "renew", Why: "the request is not for the key that enrolled; another key needs a boot", Node: string(n)}
+		}
 		now := time.Now()
-		cert, key, expires, err := s.keys.SignNode(n, in.CSR, now)
+		cert, _, expires, err := s.keys.SignNode(n, in.CSR, now)
 		if err != nil {
 			return nil, "", nil, &api.Error{Code: api.Usage, What: "renew", Why: err.Error(), Node: string(n)}
 		}
 		id := *old
-		id.Key, id.Expires = key, expires
+		id.Expires = expires
 		out = api.Enrolled{Node: string(n), Certificate: cert, CA: s.keys.CA(), UnixMS: now.UnixMilli()}
 		e := about(n, "node.renewed", "its certificate was renewed")
 		return []model.Op{{Kind: model.KindIdentity, Name: string(n), Doc: &id}}, "certificate of " + string(n), []model.Event{e}, nil

@@ -86,9 +86,8 @@ func (s *Server) removeNodes(q *request) error {
 			if snap.Identity(n) != nil {
 				ops = append(ops, model.Op{Kind: model.KindIdentity, Name: string(n)})
 			}
-			if snap.State(n) != nil {
-				ops = append(ops, model.Op{Kind: model.KindState, Name: string(n)})
-			}
+			// Also where there is none yet: an observation may be on its way.
+			ops = append(ops, model.Op{Kind: model.KindState, Name: string(n)})
 		}
 		return ops, fmt.Sprintf("removed %s (%d)", fold(names), len(names)), perNode(names, "node.remove", "removed", q.who.Name), nil
 	})

@@ -242,7 +242,7 @@ func TestService_tls_needs_a_certificate_of_its_own_ca(t *testing.T) {
 		t.Fatal(err)
 	}
 	csr := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-	cert, _, _, err := s.srv.keys.SignNode("r1n1", csr, time.Now())
+	cert, fingerprint, _, err := s.srv.keys.SignNode("r1n1", csr, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,13 +261,14 @@ func TestService_tls_needs_a_certificate_of_its_own_ca(t *testing.T) {
 	}
 	wants(t, node.Do(context.Background(), "POST", "/v1/power", api.Power{Range: api.Range{Range: "r1n1"}, Action: "off"}, nil), api.Denied, "r1n1", "power")
 	wants(t, node.Do(context.Background(), "POST", "/v1/node/heartbeat", api.Up{BootID: "x"}, nil), api.Denied, "enrol")
-	// It enrolled: then its own verbs are answered, and they are about itself.
-	if _, err := s.srv.store.Commit(context.Background(), &model.Change{
-		Time: time.Now(), Actor: "test", Verb: "enrol",
-		Ops: []model.Op{{Kind: model.KindIdentity, Name: "r1n1", Doc: &model.Identity{Node: "r1n1", Enrolled: time.Now()}}},
-	}); err != nil {
-		t.Fatal(err)
+	enrolled := func(key string) {
+		t.Helper()
+		s.commit(model.Op{Kind: model.KindIdentity, Name: "r1n1", Doc: &model.Identity{Node: "r1n1", Key: key, Enrolled: time.Now()}})
 	}
+	enrolled("sha256:another")
+	wants(t, node.Do(context.Background(), "POST", "/v1/node/heartbeat", api.Up{BootID: "x"}, nil), api.Denied, "another key")
+	// It enrolled: then its own verbs are answered, and they are about itself.
+	enrolled(fingerprint)
 	var beat api.Heartbeat
 	if err := node.Do(context.Background(), "POST", "/v1/node/heartbeat", api.Up{BootID: "x"}, &beat); err != nil || beat.IntervalMS == 0 || !beat.Facts {
 		t.Errorf("heartbeat: %+v, %v", beat, err)
