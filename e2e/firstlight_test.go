@@ -236,7 +236,7 @@ func (s *site) ticket(mac string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, ticket, _ := strings.Cut(boot.ScriptURL(boot.Server{TicketKey: keys.Derive("boot script ticket")}, mac, time.Now()), "&ticket=")
+	_, ticket, _ := strings.Cut(boot.ScriptURL(boot.Server{TicketKey: keys.TicketKey()}, mac, time.Now()), "&ticket=")
 	return ticket
 }
 

@@ -383,7 +383,7 @@ func TestOutputThatCannotBeWrittenIsNoSuccess(t *testing.T) {
 	t.Cleanup(f.serve(t, socket))
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip(err)
+		t.Skip("needs /dev/full: " + err.Error())
 	}
 	defer full.Close()
 	for _, verb := range []string{"power n1", "list", "list --json", "group list", "get n1 --fold"} {

@@ -515,7 +515,7 @@ func TestRecord_goes_on_after_a_full_disk(t *testing.T) {
 	}
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip(err)
+		t.Skip("needs /dev/full: " + err.Error())
 	}
 	defer full.Close()
 	change := func(f *os.File) (old *os.File) {

@@ -319,11 +319,11 @@ func Fingerprint(pub crypto.PublicKey) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Derive makes a key for one purpose out of the site's sealing key: the same for as long as that is the same, and telling
-// nothing of it.
-func (a *Authority) Derive(purpose string) model.Secret {
+// TicketKey makes the tickets in the URLs of boot scripts (boot.ScriptURL). It comes from the sealing key: the same for as
+// long as that is the same, so that a boot goes on over a restart, and telling nothing of it.
+func (a *Authority) TicketKey() model.Secret {
 	h := hmac.New(sha256.New, a.seal.key)
-	h.Write([]byte(purpose))
+	h.Write([]byte("boot script ticket"))
 	return model.NewSecret(string(h.Sum(nil)))
 }
 

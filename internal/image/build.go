@@ -93,7 +93,7 @@ func Build(ctx context.Context, o Options) (_ *Manifest, err error) {
 	}
 	b.cache = cache{dir: o.Cache, now: b.now}
 	for _, dir := range []string{o.Dir, o.Cache} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}

@@ -76,6 +76,11 @@ func TestBuildLeavesAWholeImage(t *testing.T) {
 	if p := Check(dir); len(p) != 0 {
 		t.Errorf("problems: %v", p)
 	}
+	for _, private := range []string{o.Dir, o.Cache} {
+		if info, err := os.Stat(private); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v: others can look into it", filepath.Base(private), info.Mode(), err)
+		}
+	}
 	loaded, err := Load(dir)
 	if err != nil || loaded.Digest != m.Digest || loaded.Kernel != "6.1.0-56-amd64" {
 		t.Errorf("loaded %+v, %v", loaded, err)

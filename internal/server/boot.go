@@ -19,12 +19,9 @@ import (
 	"muster/internal/model"
 )
 
-// ticketPurpose names the key of the tickets in the URLs of boot scripts.
-const ticketPurpose = "boot script ticket"
-
 // bootPlace is how machines on an interface reach us.
 func (s *Server) bootPlace(i iface) (boot.Server, error) {
-	p := boot.Server{Interface: i.name, Address: i.address, Network: i.network, HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin(), TicketKey: s.keys.Derive(ticketPurpose)}
+	p := boot.Server{Interface: i.name, Address: i.address, Network: i.network, HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin(), TicketKey: s.keys.TicketKey()}
 	for _, a := range s.apis {
 		host, port, err := net.SplitHostPort(a[len("https://"):])
 		if err != nil {

@@ -68,16 +68,9 @@ type machine struct {
 	cert  tls.Certificate
 }
 
-func newMachine(t *testing.T, s *service) *machine {
+// newKey makes a key and a PEM certificate request for it.
+func newKey(t *testing.T) (*ecdsa.PrivateKey, string) {
 	t.Helper()
-	place := boot.Server{
-		Interface: "lo", Address: netip.MustParseAddr("127.0.0.1"), Network: netip.MustParsePrefix("127.0.0.0/8"),
-		HTTPPort: 7080, APIPort: 7443, Pin: s.srv.keys.Pin(), TicketKey: s.srv.keys.Derive(ticketPurpose),
-	}
-	h := s.srv.bootHandler(place, tftpd.Files{boot.UEFILoader: {Name: boot.UEFILoader, Data: []byte("loader")}})
-	url := boot.ScriptURL(place, "52:54:00:77:00:01", time.Now()) // as the DHCP answer says it
-	m := &machine{t: t, s: s, boot: httptest.NewServer(h), path: url[strings.Index(url, "/boot/"):]}
-	t.Cleanup(m.boot.Close)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +79,20 @@ func newMachine(t *testing.T, s *service) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.key, m.csr = key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	return key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+func newMachine(t *testing.T, s *service) *machine {
+	t.Helper()
+	place := boot.Server{
+		Interface: "lo", Address: netip.MustParseAddr("127.0.0.1"), Network: netip.MustParsePrefix("127.0.0.0/8"),
+		HTTPPort: 7080, APIPort: 7443, Pin: s.srv.keys.Pin(), TicketKey: s.srv.keys.TicketKey(),
+	}
+	h := s.srv.bootHandler(place, tftpd.Files{boot.UEFILoader: {Name: boot.UEFILoader, Data: []byte("loader")}})
+	url := boot.ScriptURL(place, "52:54:00:77:00:01", time.Now()) // as the DHCP answer says it
+	m := &machine{t: t, s: s, boot: httptest.NewServer(h), path: url[strings.Index(url, "/boot/"):]}
+	t.Cleanup(m.boot.Close)
+	m.key, m.csr = newKey(t)
 	return m
 }
 

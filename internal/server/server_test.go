@@ -3,9 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -233,15 +230,7 @@ func TestService_tls_needs_a_certificate_of_its_own_ca(t *testing.T) {
 		t.Errorf("administrator over TLS: %+v, %v", v, err)
 	}
 
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	key, csr := newKey(t)
 	cert, fingerprint, _, err := s.srv.keys.SignNode("r1n1", csr, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -303,6 +292,28 @@ func TestRun_refuses_a_second_service_on_one_directory(t *testing.T) {
 		t.Errorf("a second service: %v", err)
 	}
 	s.add("r1n1") // the first one still answers
+}
+
+// Members of the group come through the data directory to the socket: everything else in it is the service's alone.
+func TestService_shows_nothing_but_the_socket_to_others(t *testing.T) {
+	s := start(t, shortDir(t))
+	entries, err := os.ReadDir(s.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		forbidden := fs.FileMode(0o077)
+		if info.Mode()&fs.ModeSocket != 0 {
+			forbidden = 0o007
+		}
+		if info.Mode().Perm()&forbidden != 0 {
+			t.Errorf("%s has mode %v", e.Name(), info.Mode())
+		}
+	}
 }
 
 func TestStop_does_not_wait_for_those_who_follow(t *testing.T) {
