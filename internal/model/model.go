@@ -18,6 +18,14 @@ type NodeName string
 // GroupName is the name of a group; same letters as a node name.
 type GroupName string
 
+// NetworkName, UserName, RoleName and ManagerName name documents of these families; the letters of a node name.
+type (
+	NetworkName string
+	UserName    string
+	RoleName    string
+	ManagerName string
+)
+
 // ImageName is the name that people give to an image.
 type ImageName string
 
@@ -34,10 +42,19 @@ const Everything GroupName = "everything"
 // attribute holds a sealed envelope (see identity), never a readable value.
 type Node struct {
 	Name     NodeName            `json:"name"`
+	Aliases  []NodeName          `json:"aliases,omitempty"` // further names; no other node or group has them
 	Groups   []GroupName         `json:"groups,omitempty"`
 	Attrs    map[AttrName]string `json:"attrs,omitempty"`
+	Lock     *Lock               `json:"lock,omitempty"` // nil: not locked
 	Created  time.Time           `json:"created,omitzero"`
 	Revision Revision            `json:"-"`
+}
+
+// Lock keeps a node from being changed, switched off or deployed until it is unlocked.
+type Lock struct {
+	Actor  string    `json:"actor"` // who locked it
+	Reason string    `json:"reason,omitempty"`
+	Time   time.Time `json:"time"`
 }
 
 // Group is a named set of nodes whose members inherit its attributes. A group with Range is dynamic: its members are
@@ -47,6 +64,64 @@ type Group struct {
 	Range    string              `json:"range,omitempty"`
 	Attrs    map[AttrName]string `json:"attrs,omitempty"`
 	Revision Revision            `json:"-"`
+}
+
+// Network is an IP network that ports of nodes are in: what they have in common, written once. A port says with
+// net.<name>.network which one.
+type Network struct {
+	Name     NetworkName `json:"name"`
+	Prefix   string      `json:"prefix"` // "10.77.0.0/16"
+	Gateway  string      `json:"gateway,omitempty"`
+	DNS      []string    `json:"dns,omitempty"`
+	Domain   string      `json:"domain,omitempty"`
+	VLAN     int         `json:"vlan,omitempty"` // 1 to 4094; 0 is untagged
+	MTU      int         `json:"mtu,omitempty"`  // octets; 0 is the port's own
+	Comment  string      `json:"comment,omitempty"`
+	Revision Revision    `json:"-"`
+}
+
+// User is a person or program that is known by name: the name of a local user, or that of a certificate. A user with roles may do
+// what these allow and nothing else.
+type User struct {
+	Name     UserName   `json:"name"`
+	Roles    []RoleName `json:"roles,omitempty"`
+	Comment  string     `json:"comment,omitempty"`
+	Revision Revision   `json:"-"`
+}
+
+// Role allows verbs on nodes.
+type Role struct {
+	Name     RoleName `json:"name"`
+	Verbs    []string `json:"verbs"`           // names or globs: "power", "image *", "*"
+	Range    string   `json:"range,omitempty"` // noderange on whose nodes; empty is all
+	Comment  string   `json:"comment,omitempty"`
+	Revision Revision `json:"-"`
+}
+
+// Manager is a server of the pool.
+type Manager struct {
+	Name      ManagerName `json:"name"`
+	Addresses []string    `json:"addresses,omitempty"` // of its API, "host:port"; the first one is what the others reach it by
+	Member    string      `json:"member,omitempty"`    // etcd's number of the member in hex; empty before it joined, and with an external etcd
+	Added     time.Time   `json:"added,omitzero"`
+	Schema    int         `json:"schema,omitempty"`  // newest schema of the store that it understands
+	Version   string      `json:"version,omitempty"` // of its program
+
+	// The one-time token of its join string, as SHA-256 in hex; empty when it has joined.
+	TokenHash    string    `json:"token_hash,omitempty"`
+	TokenExpires time.Time `json:"token_expires,omitzero"`
+	// TokenKey is the fingerprint of the public key that used the token: the same key may ask again, another is refused.
+	TokenKey string   `json:"token_key,omitempty"`
+	Revision Revision `json:"-"`
+}
+
+// SealKey is a data key under which secrets are sealed, itself sealed under the site key, which is not in the store.
+type SealKey struct {
+	ID       string    `json:"id"`      // 8 hex digits, as in "sealed:v2:<id>:…"
+	Wrapped  string    `json:"wrapped"` // the key, sealed under the site key (identity)
+	Created  time.Time `json:"created"`
+	Retired  time.Time `json:"retired,omitzero"` // since when nothing new is sealed under it; zero for the one in use
+	Revision Revision  `json:"-"`
 }
 
 // Image is a bootable tree known to the managers, by name; the files are found by digest.
@@ -171,10 +246,15 @@ const (
 	KindDeployment Kind = "deployment"
 	KindIdentity   Kind = "identity"
 	KindState      Kind = "state"
+	KindNetwork    Kind = "network"
+	KindUser       Kind = "user"
+	KindRole       Kind = "role"
+	KindManager    Kind = "manager"
+	KindSealKey    Kind = "sealkey"
 )
 
 // Op puts one document, or removes it when Doc is nil. Doc is a pointer to the type that Kind names
-// (*Node, *Group, *Image, *Deployment, *Identity, *State) and is not changed after it is given away.
+// (*Node, *Group, *Image …) and is not changed after it is given away.
 type Op struct {
 	Kind Kind
 	Name string
@@ -185,11 +265,12 @@ type Op struct {
 type Change struct {
 	Revision Revision  `json:"revision"` // set by the store
 	Time     time.Time `json:"time"`
-	Actor    string    `json:"actor"`            // "root (uid 0)", "node r1n1", "muster"
-	Verb     string    `json:"verb"`             // "node add", "boot"
-	Request  string    `json:"request"`          // request id
-	What     string    `json:"what,omitempty"`   // one line for people; never a secret
-	Events   []Event   `json:"events,omitempty"` // what to tell on the timeline with this change
+	Actor    string    `json:"actor"`             // "root (uid 0)", "node r1n1", "muster"
+	Verb     string    `json:"verb"`              // "node add", "boot"
+	Request  string    `json:"request"`           // request id
+	What     string    `json:"what,omitempty"`    // one line for people; never a secret
+	Events   []Event   `json:"events,omitempty"`  // what to tell on the timeline with this change
+	Touches  []Touch   `json:"touches,omitempty"` // what it did to each document; set by the store
 	Ops      []Op      `json:"-"`
 }
 
@@ -208,24 +289,93 @@ type Event struct {
 	TookUS int64 `json:"took_us,omitempty"`
 }
 
-// Decode reads the document of a family from its JSON form.
-func Decode(k Kind, b []byte) (any, error) {
-	var doc any
+// NewDoc returns an empty document of a family.
+func NewDoc(k Kind) (any, error) {
 	switch k {
 	case KindNode:
-		doc = new(Node)
+		return new(Node), nil
 	case KindGroup:
-		doc = new(Group)
+		return new(Group), nil
 	case KindImage:
-		doc = new(Image)
+		return new(Image), nil
 	case KindDeployment:
-		doc = new(Deployment)
+		return new(Deployment), nil
 	case KindIdentity:
-		doc = new(Identity)
+		return new(Identity), nil
 	case KindState:
-		doc = new(State)
-	default:
-		return nil, &UnknownKindError{k}
+		return new(State), nil
+	case KindNetwork:
+		return new(Network), nil
+	case KindUser:
+		return new(User), nil
+	case KindRole:
+		return new(Role), nil
+	case KindManager:
+		return new(Manager), nil
+	case KindSealKey:
+		return new(SealKey), nil
+	}
+	return nil, &UnknownKindError{k}
+}
+
+// KindOf is the family of a document, "" when it is none.
+func KindOf(doc any) Kind {
+	switch doc.(type) {
+	case *Node:
+		return KindNode
+	case *Group:
+		return KindGroup
+	case *Image:
+		return KindImage
+	case *Deployment:
+		return KindDeployment
+	case *Identity:
+		return KindIdentity
+	case *State:
+		return KindState
+	case *Network:
+		return KindNetwork
+	case *User:
+		return KindUser
+	case *Role:
+		return KindRole
+	case *Manager:
+		return KindManager
+	case *SealKey:
+		return KindSealKey
+	}
+	return ""
+}
+
+// SetRevision stamps a document that nobody else has seen yet with the revision of its last change.
+func SetRevision(doc any, rev Revision) {
+	switch d := doc.(type) {
+	case *Node:
+		d.Revision = rev
+	case *Group:
+		d.Revision = rev
+	case *Deployment:
+		d.Revision = rev
+	case *Identity:
+		d.Revision = rev
+	case *Network:
+		d.Revision = rev
+	case *User:
+		d.Revision = rev
+	case *Role:
+		d.Revision = rev
+	case *Manager:
+		d.Revision = rev
+	case *SealKey:
+		d.Revision = rev
+	}
+}
+
+// Decode reads the document of a family from its JSON form.
+func Decode(k Kind, b []byte) (any, error) {
+	doc, err := NewDoc(k)
+	if err != nil {
+		return nil, err
 	}
 	if err := json.Unmarshal(b, doc); err != nil {
 		return nil, err

@@ -29,6 +29,11 @@ type Snapshot struct {
 	deployments table[NodeName, Deployment]
 	identities  table[NodeName, Identity]
 	states      table[NodeName, State]
+	networks    table[NetworkName, Network]
+	users       table[UserName, User]
+	roles       table[RoleName, Role]
+	managers    table[ManagerName, Manager]
+	sealKeys    table[string, SealKey]
 
 	// What is found from the documents, kept with every change.
 	members *btree.BTreeG[membership] // nodes by the groups they list
@@ -69,6 +74,11 @@ func Empty() *Snapshot {
 		deployments: newTable[NodeName, Deployment](),
 		identities:  newTable[NodeName, Identity](),
 		states:      newTable[NodeName, State](),
+		networks:    newTable[NetworkName, Network](),
+		users:       newTable[UserName, User](),
+		roles:       newTable[RoleName, Role](),
+		managers:    newTable[ManagerName, Manager](),
+		sealKeys:    newTable[string, SealKey](),
 		members: newTree(func(a, b membership) bool {
 			if a.group != b.group {
 				return a.group < b.group
@@ -122,6 +132,36 @@ func (s *Snapshot) Identity(n NodeName) *Identity { return s.identities.get(n) }
 
 // State returns what was observed of a node, nil when nothing was.
 func (s *Snapshot) State(n NodeName) *State { return s.states.get(n) }
+
+// Network returns the network of that name, nil when there is none.
+func (s *Snapshot) Network(n NetworkName) *Network { return s.networks.get(n) }
+
+// Networks yields all networks in natural order.
+func (s *Snapshot) Networks() iter.Seq[*Network] { return s.networks.all() }
+
+// User returns the user of that name, nil when there is none.
+func (s *Snapshot) User(n UserName) *User { return s.users.get(n) }
+
+// Users yields all users in natural order.
+func (s *Snapshot) Users() iter.Seq[*User] { return s.users.all() }
+
+// Role returns the role of that name, nil when there is none.
+func (s *Snapshot) Role(n RoleName) *Role { return s.roles.get(n) }
+
+// Roles yields all roles in natural order.
+func (s *Snapshot) Roles() iter.Seq[*Role] { return s.roles.all() }
+
+// Manager returns the manager of that name, nil when there is none.
+func (s *Snapshot) Manager(n ManagerName) *Manager { return s.managers.get(n) }
+
+// Managers yields all managers in natural order.
+func (s *Snapshot) Managers() iter.Seq[*Manager] { return s.managers.all() }
+
+// SealKey returns the data key with that number, nil when there is none.
+func (s *Snapshot) SealKey(id string) *SealKey { return s.sealKeys.get(id) }
+
+// SealKeys yields all data keys.
+func (s *Snapshot) SealKeys() iter.Seq[*SealKey] { return s.sealKeys.all() }
 
 // Names is the index of all node names, for noderanges. The first reader after a node came or went waits while it is made.
 func (s *Snapshot) Names() *noderange.Names {
@@ -198,6 +238,11 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		deployments: s.deployments.copy(),
 		identities:  s.identities.copy(),
 		states:      s.states.copy(),
+		networks:    s.networks.copy(),
+		users:       s.users.copy(),
+		roles:       s.roles.copy(),
+		managers:    s.managers.copy(),
+		sealKeys:    s.sealKeys.copy(),
 		members:     s.members.Copy(),
 		byGroup:     s.byGroup,
 		dynamic:     s.dynamic,
@@ -237,6 +282,17 @@ func (b *builder) put(op Op, rev Revision) error {
 		return set(s.identities, NodeName(op.Name), op.Doc, func(d *Identity) { d.Revision = rev })
 	case KindState:
 		return set(s.states, NodeName(op.Name), op.Doc, func(*State) {})
+	case KindNetwork:
+		s.Described = rev
+		return set(s.networks, NetworkName(op.Name), op.Doc, func(d *Network) { d.Revision = rev })
+	case KindUser:
+		return set(s.users, UserName(op.Name), op.Doc, func(d *User) { d.Revision = rev })
+	case KindRole:
+		return set(s.roles, RoleName(op.Name), op.Doc, func(d *Role) { d.Revision = rev })
+	case KindManager:
+		return set(s.managers, ManagerName(op.Name), op.Doc, func(d *Manager) { d.Revision = rev })
+	case KindSealKey:
+		return set(s.sealKeys, op.Name, op.Doc, func(d *SealKey) { d.Revision = rev })
 	}
 	return &UnknownKindError{op.Kind}
 }

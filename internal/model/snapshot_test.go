@@ -60,7 +60,7 @@ func TestApplyKeepsTheOldWorld(t *testing.T) {
 	if s := apply(t, next, node("n1", nil)); s.Names() != next.Names() {
 		t.Error("the index of names was made anew without need")
 	}
-	if _, err := Apply(next, &Change{Ops: []Op{{Kind: "user", Name: "x"}}}); err == nil {
+	if _, err := Apply(next, &Change{Ops: []Op{{Kind: "widget", Name: "x"}}}); err == nil {
 		t.Error("an unknown family was taken")
 	}
 	if _, err := Apply(next, &Change{Ops: []Op{{KindNode, "x", &Group{}}}}); err == nil {
@@ -306,7 +306,7 @@ func TestDecode(t *testing.T) {
 	if n, ok := doc.(*Node); err != nil || !ok || n.Attrs["bmc.user"] != "x" || !slices.Equal(n.Groups, want.Groups) {
 		t.Errorf("%+v, %v", doc, err)
 	}
-	if _, err := Decode("user", b); err == nil {
+	if _, err := Decode("widget", b); err == nil {
 		t.Error("an unknown family was read")
 	}
 	if _, err := Decode(KindGroup, []byte("{")); err == nil {

@@ -224,31 +224,13 @@ func encode(ops []model.Op) ([]clientv3.Op, int, error) {
 			puts = append(puts, clientv3.OpDelete(key))
 			continue
 		}
-		if kindOf(op.Doc) != op.Kind { // nobody could read it again
+		if model.KindOf(op.Doc) != op.Kind { // nobody could read it again
 			return nil, 0, fmt.Errorf("%s %s: %T is no such document", op.Kind, op.Name, op.Doc)
 		}
 		size += 2*len(key) + len(b) // the key is in the comparison too
 		puts = append(puts, clientv3.OpPut(key, string(b)))
 	}
 	return puts, size, nil
-}
-
-func kindOf(doc any) model.Kind {
-	switch doc.(type) {
-	case *model.Node:
-		return model.KindNode
-	case *model.Group:
-		return model.KindGroup
-	case *model.Image:
-		return model.KindImage
-	case *model.Deployment:
-		return model.KindDeployment
-	case *model.Identity:
-		return model.KindIdentity
-	case *model.State:
-		return model.KindState
-	}
-	return ""
 }
 
 // unchanged are the conditions of a change built on revision base: every document is as it was then. Base zero has none.

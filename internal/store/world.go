@@ -123,7 +123,7 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 		return nil, nil, err
 	}
 	for i, op := range ops { // Apply has stamped all with one revision; each keeps its own
-		stamp(op.Doc, revs[i])
+		model.SetRevision(op.Doc, revs[i])
 	}
 	w.snap = snap
 	slices.SortFunc(records, func(a, b *record) int { return cmp.Compare(a.Revision, b.Revision) })
@@ -141,20 +141,6 @@ func (w *world) removeAbsent(old *world) {
 		}
 		return true
 	})
-}
-
-// stamp sets the revision of a document that nobody else has seen yet.
-func stamp(d any, rev model.Revision) {
-	switch d := d.(type) {
-	case *model.Node:
-		d.Revision = rev
-	case *model.Group:
-		d.Revision = rev
-	case *model.Deployment:
-		d.Revision = rev
-	case *model.Identity:
-		d.Revision = rev
-	}
 }
 
 // decode reads the documents of the keys, on all processors when there are many. The place of a change record is left empty.
