@@ -115,10 +115,14 @@ type Manager struct {
 	Revision Revision `json:"-"`
 }
 
-// SealKey is a data key under which secrets are sealed, itself sealed under the site key, which is not in the store.
+// SealKey is a data key under which secrets are sealed, itself sealed under the site key, which is not in the store. With SiteKey it
+// is a site key: the one in use, sealed under the one before so that every manager learns it, or an older one, so that what was sealed
+// under it can be opened.
 type SealKey struct {
 	ID       string    `json:"id"`      // 8 hex digits, as in "sealed:v2:<id>:…"
-	Wrapped  string    `json:"wrapped"` // the key, sealed under the site key (identity)
+	Wrapped  string    `json:"wrapped"` // the key, sealed under a site key (identity)
+	Site     string    `json:"site"`    // ID of that site key
+	SiteKey  bool      `json:"site_key,omitempty"`
 	Created  time.Time `json:"created"`
 	Retired  time.Time `json:"retired,omitzero"` // since when nothing new is sealed under it; zero for the one in use
 	Revision Revision  `json:"-"`
