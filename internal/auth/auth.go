@@ -1,8 +1,8 @@
 // Package auth says who makes a request and what they may do.
 //
 // On the unix socket the kernel says who it is (SO_PEERCRED): root, the service's own user and the members of the group
-// "muster" are administrators. On TLS the certificate says it: the unit of its subject tells administrators from nodes,
-// its common name which one. Whoever shows neither is nobody, and nobody may only enrol.
+// "muster" are administrators. On TLS the certificate says it: the unit of its subject tells administrators, nodes and managers
+// apart, its common name which one. Whoever shows neither is nobody, and nobody may only enrol.
 package auth
 
 import (
@@ -28,15 +28,18 @@ const (
 	Nobody        Kind = "nobody"
 	Node          Kind = "node"
 	Administrator Kind = "administrator"
-	Other         Kind = "user" // a local user who is known to the kernel and is no administrator
+	Manager       Kind = "manager" // another server of the pool
+	Other         Kind = "user"    // a local user who is known to the kernel and is no administrator
 )
 
 // Who is the party that makes a request.
 type Who struct {
 	Kind Kind
-	Name string // "root (uid 0)", "admin", "node r1n1"
+	Name string // "root (uid 0)", "admin", "node r1n1", "manager m2"
 	Node model.NodeName
-	Key  string // fingerprint of the certificate's key; empty on the unix socket
+	// Manager is set when Kind is Manager.
+	Manager model.ManagerName
+	Key     string // fingerprint of the certificate's key; empty on the unix socket
 }
 
 // Group is the system group whose members are administrators on the unix socket.
@@ -89,8 +92,8 @@ func local(uid, gid uint32) Who {
 
 // Certificates names the subject units that tell the kinds of certificates apart, and how a key's fingerprint is made.
 type Certificates struct {
-	NodeUnit, AdminUnit string
-	Fingerprint         func(publicKey any) string
+	NodeUnit, AdminUnit, ManagerUnit string
+	Fingerprint                      func(publicKey any) string
 }
 
 // From says who makes the request. The TLS layer has verified the certificate against the site's CA.
@@ -108,6 +111,8 @@ func (c Certificates) From(r *http.Request) Who {
 		w.Kind, w.Name = Administrator, leaf.Subject.CommonName
 	case slices.Contains(leaf.Subject.OrganizationalUnit, c.NodeUnit):
 		w.Kind, w.Name, w.Node = Node, "node "+leaf.Subject.CommonName, model.NodeName(leaf.Subject.CommonName)
+	case slices.Contains(leaf.Subject.OrganizationalUnit, c.ManagerUnit):
+		w.Kind, w.Name, w.Manager = Manager, "manager "+leaf.Subject.CommonName, model.ManagerName(leaf.Subject.CommonName)
 	}
 	return w
 }
