@@ -232,7 +232,7 @@ func (s *site) tokenTwice(t *testing.T) {
 // ticket is what a DHCP answer would carry. No machine stands behind r1n9, so the test makes it with the service's own key.
 func (s *site) ticket(mac string) string {
 	s.t.Helper()
-	keys, _, err := identity.Open(filepath.Join(s.data, "keys"), false)
+	keys, _, err := identity.Open(identity.Options{Dir: filepath.Join(s.data, "keys")})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,17 +1,26 @@
-// Package identity is who is who: the certificate authority, the service's own keys, node enrolment, and the sealing of
-// secrets.
+// Package identity is who is who: the certificate authority, the service's own keys, enrolment of nodes and managers, and the sealing
+// of secrets.
 //
 // All of it lies in one directory that only the service can read:
 //
-//	ca.key  ca.crt          signs the service's, the nodes' and the administrators' certificates
+//	ca.key  ca.crt          signs the service's, the nodes', the managers' and the administrators' certificates
 //	server.key              the service's TLS key; its fingerprint is the pin that boot scripts carry
-//	seal.key                32 random bytes: secrets in the store are sealed under it (AES-256-GCM)
+//	seal.key                the site key, 32 random bytes, or
+//	seal.json               the site key, locked by a file that is kept elsewhere or a passphrase
 //	ssh.key  ssh.pub        the key with which the service logs in to nodes
 //	admin.pem               certificate, key and CA of the first administrator, for muster --identity
+//	manager.key  .crt       this manager's own, for the other managers of a pool
 //
-// The first [Open] makes them all, admin.pem last; when only that one is missing, it alone is made again. A directory that holds some of
+// The first [Open] makes them, admin.pem last; when only that one is missing, it alone is made again. A directory that holds some of
 // the keys but not all, or a damaged one, is an error that names the file: keys are never silently made anew, since every enrolled
-// node and every sealed secret hangs on them.
+// node and every sealed secret hangs on them. The managers of a pool share all but admin.pem and the manager's own ([Authority.Export],
+// [Import]).
+//
+// Secrets are sealed in two steps:
+//
+//	file, passphrase ──> site key ──> data keys (model.SealKey, in the store) ──> "sealed:v2:<id>:…" (in nodes and groups)
+//
+// Without the site key the store and its backups tell nothing of them. An envelope opens only at the place that it was made for.
 package identity
 
 import (
@@ -19,7 +28,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -35,6 +43,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -53,8 +63,9 @@ const caLife = 20 * 365 * 24 * time.Hour
 
 // OrganizationalUnits of the subject tell the kinds of certificates apart.
 const (
-	UnitNode  = "muster node"
-	UnitAdmin = "muster administrator"
+	UnitNode    = "muster node"
+	UnitAdmin   = "muster administrator"
+	UnitManager = "muster manager"
 )
 
 // Authority holds the keys of one site. It is safe for concurrent use.
@@ -64,43 +75,57 @@ type Authority struct {
 	ca     *x509.Certificate
 	caPEM  string
 	server *ecdsa.PrivateKey
-	seal   sealer
 	ssh    ssh.Signer
+	ring   atomic.Pointer[ring]
+
+	// mu guards how the site key is kept.
+	mu      sync.Mutex
+	site    kept
+	settled model.Revision // newest that SettleSiteKey has seen
 }
 
-// Open reads the keys in dir. Where they are missing it makes them, if fresh says that nothing was ever signed or sealed
-// with others; made says so.
-func Open(dir string, fresh bool) (a *Authority, made bool, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// Options say where the keys are.
+type Options struct {
+	Dir string // made when it is not there
+	// Fresh says that nothing was ever signed or sealed with others, so that missing keys may be made.
+	Fresh bool
+	// SiteKey opens the site key; where the keys are made, it is locked by that.
+	SiteKey Source
+}
+
+// Open reads the keys. Where they are missing it makes them, if they may be made; made says so.
+func Open(o Options) (a *Authority, made bool, err error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}
-	_, err = os.Stat(filepath.Join(dir, complete))
+	_, err = os.Stat(filepath.Join(o.Dir, complete))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if a, err := load(dir); err == nil { // the keys are whole: somebody took the administrator's file, or a first start ended before it
+		if a, err := load(o); err == nil { // the keys are whole: somebody took the administrator's file, or a first start ended before it
 			return a, false, a.writeAdmin(time.Now())
 		}
-		if !fresh {
+		if !o.Fresh {
 			return nil, false, fmt.Errorf("keys: %s is missing although the store is not empty. Put the directory back from a backup; new keys would lock out every node and make the secrets unreadable",
-				filepath.Join(dir, complete))
+				filepath.Join(o.Dir, complete))
 		}
-		if err := create(dir, time.Now()); err != nil {
+		if err := create(o, time.Now()); err != nil {
 			return nil, false, fmt.Errorf("keys: %w", err)
 		}
 		made = true
 	case err != nil:
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}
-	a, err = load(dir)
+	a, err = load(o)
 	return a, made, err
 }
 
 // complete is written last: its presence says that the first start made everything.
 const complete = "admin.pem"
 
-var names = []string{"ca.key", "ca.crt", "server.key", "seal.key", "ssh.key", "ssh.pub"}
+// names are the shared keys but the site key, in the order in which they are written.
+var names = []string{"ca.key", "ca.crt", "server.key", "ssh.key", "ssh.pub"}
 
-func create(dir string, now time.Time) error {
+func create(o Options, now time.Time) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -115,16 +140,10 @@ func create(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	ca, err := x509.ParseCertificate(caDER)
-	if err != nil {
-		return err
-	}
 	serverKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	sealKey := make([]byte, 32)
-	_, _ = rand.Read(sealKey)
 	_, sshKey, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
@@ -137,62 +156,90 @@ func create(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	caPEM := certPEM(caDER)
-	files := map[string][]byte{
-		"ca.key": keyPEM(caKey), "ca.crt": caPEM, "server.key": keyPEM(serverKey),
-		"seal.key": pem.EncodeToMemory(&pem.Block{Type: "MUSTER SEALING KEY", Bytes: sealKey}),
-		"ssh.key":  pem.EncodeToMemory(sshPEM), "ssh.pub": authorizedKey(signer),
+	return write(o, map[string][]byte{
+		"ca.key": keyPEM(caKey), "ca.crt": certPEM(caDER), "server.key": keyPEM(serverKey),
+		"ssh.key": pem.EncodeToMemory(sshPEM), "ssh.pub": authorizedKey(signer),
+	}, randomSiteKey(), now)
+}
+
+// write writes keys into the directory, the administrator's file last.
+func write(o Options, files map[string][]byte, site *siteKey, now time.Time) error {
+	opener, err := o.SiteKey.opener(nil)
+	if err != nil {
+		return err
+	}
+	l, err := opener.lock(site)
+	if err != nil {
+		return err
 	}
 	for _, n := range names {
-		if err := durable.WriteFile(filepath.Join(dir, n), files[n], 0o600); err != nil {
+		if err := durable.WriteFile(filepath.Join(o.Dir, n), files[n], 0o600); err != nil {
 			return err
 		}
 	}
-	a := &Authority{dir: dir, caKey: caKey, ca: ca, caPEM: string(caPEM)}
+	if err := errors.Join(writeLock(o.Dir, &l), remove(o.Dir, sealNext)); err != nil {
+		return err
+	}
+	a, err := load(o)
+	if err != nil {
+		return err
+	}
 	return a.writeAdmin(now)
 }
 
-func load(dir string) (*Authority, error) {
-	a := &Authority{dir: dir}
+func load(o Options) (*Authority, error) {
+	a := &Authority{dir: o.Dir}
 	var problems []error
-	read := func(name string, use func([]byte) error) {
-		path := filepath.Join(dir, name)
+	for _, n := range names {
+		path := filepath.Join(o.Dir, n)
 		b, err := os.ReadFile(path)
 		if err == nil {
-			err = use(b)
+			err = a.take(n, b)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("key file %s cannot be used: %w. Put it back from a backup", path, err))
 		}
 	}
-	read("ca.key", func(b []byte) (err error) { a.caKey, err = parseKey(b); return err })
-	read("ca.crt", func(b []byte) (err error) {
+	site, r, err := openSite(o.Dir, o.SiteKey)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	if err := a.pair(); err != nil {
+		return nil, fmt.Errorf("key files %s: %w. Put both back from one backup", o.Dir, err)
+	}
+	a.site = *site
+	a.ring.Store(r)
+	return a, nil
+}
+
+// take reads one of the files named in names.
+func (a *Authority) take(name string, b []byte) (err error) {
+	switch name {
+	case "ca.key":
+		a.caKey, err = parseKey(b)
+	case "ca.crt":
 		block, _ := pem.Decode(b)
 		if block == nil {
 			return errors.New("no PEM block in it")
 		}
 		a.caPEM = string(b)
 		a.ca, err = x509.ParseCertificate(block.Bytes)
-		return err
-	})
-	read("server.key", func(b []byte) (err error) { a.server, err = parseKey(b); return err })
-	read("seal.key", func(b []byte) (err error) {
-		block, _ := pem.Decode(b)
-		if block == nil {
-			return errors.New("no PEM block in it")
-		}
-		a.seal, err = newSealer(block.Bytes)
-		return err
-	})
-	read("ssh.key", func(b []byte) (err error) { a.ssh, err = ssh.ParsePrivateKey(b); return err })
-	read("ssh.pub", func([]byte) error { return nil }) // for people; written last of the keys
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
+	case "server.key":
+		a.server, err = parseKey(b)
+	case "ssh.key":
+		a.ssh, err = ssh.ParsePrivateKey(b)
 	}
+	return err // ssh.pub is for people
+}
+
+func (a *Authority) pair() error {
 	if !a.caKey.PublicKey.Equal(a.ca.PublicKey) {
-		return nil, fmt.Errorf("key files %s: ca.key and ca.crt do not belong together. Put both back from one backup", dir)
+		return errors.New("ca.key and ca.crt do not belong together")
 	}
-	return a, nil
+	return nil
 }
 
 // ServerTLS makes the service's TLS settings with a certificate for the given DNS names and IP addresses. Only
@@ -200,18 +247,11 @@ func load(dir string) (*Authority, error) {
 func (a *Authority) ServerTLS(hosts []string) (*tls.Config, error) {
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "muster"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(caLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject: pkix.Name{CommonName: "muster"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(caLife),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, h)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.ca, a.server.Public(), a.caKey)
+	setHosts(template, hosts)
+	der, err := a.issue(a.server.Public(), template)
 	if err != nil {
 		return nil, fmt.Errorf("service certificate: %w", err)
 	}
@@ -275,13 +315,28 @@ func (a *Authority) writeAdmin(now time.Time) error {
 }
 
 func (a *Authority) sign(pub crypto.PublicKey, name, unit string, now, expires time.Time) ([]byte, error) {
-	template := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: name, OrganizationalUnit: []string{unit}},
-		NotBefore:    now.Add(-time.Hour), NotAfter: expires,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
+	return a.issue(pub, &x509.Certificate{
+		Subject:   pkix.Name{CommonName: name, OrganizationalUnit: []string{unit}},
+		NotBefore: now.Add(-time.Hour), NotAfter: expires,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+// issue signs a certificate for a key that signs.
+func (a *Authority) issue(pub crypto.PublicKey, template *x509.Certificate) ([]byte, error) {
+	template.SerialNumber, template.KeyUsage = serial(), x509.KeyUsageDigitalSignature
 	return x509.CreateCertificate(rand.Reader, template, a.ca, pub, a.caKey)
+}
+
+// setHosts puts DNS names and IP addresses into a certificate.
+func setHosts(template *x509.Certificate, hosts []string) {
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
 }
 
 // KeyOfCSR is the fingerprint of the public key in a PEM certificate request whose signature holds.
@@ -293,10 +348,12 @@ func KeyOfCSR(csrPEM string) (string, error) {
 	return Fingerprint(csr.PublicKey), nil
 }
 
+const requestPEM = "CERTIFICATE REQUEST"
+
 func parseCSR(csrPEM string) (*x509.CertificateRequest, error) {
 	block, _ := pem.Decode([]byte(csrPEM))
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, errors.New("certificate request: no PEM block CERTIFICATE REQUEST in it")
+	if block == nil || block.Type != requestPEM {
+		return nil, errors.New("certificate request: no PEM block " + requestPEM + " in it")
 	}
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
@@ -319,12 +376,10 @@ func Fingerprint(pub crypto.PublicKey) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// TicketKey makes the tickets in the URLs of boot scripts (boot.ScriptURL). It comes from the sealing key: the same for as
-// long as that is the same, so that a boot goes on over a restart, and telling nothing of it.
+// TicketKey makes the tickets in the URLs of boot scripts (boot.ScriptURL). It comes from the service's TLS key: the same on all managers
+// for as long as that is the same, so that a boot goes on over a restart and with another manager, and telling nothing of it.
 func (a *Authority) TicketKey() model.Secret {
-	h := hmac.New(sha256.New, a.seal.key)
-	h.Write([]byte("boot script ticket"))
-	return model.NewSecret(string(h.Sum(nil)))
+	return model.NewSecret(string(derive(keyPEM(a.server), "boot script ticket")))
 }
 
 // NewToken makes a one-time token of 256 random bits and the hash under which it is stored.

@@ -11,10 +11,14 @@ import (
 	"muster/internal/model/noderange"
 )
 
-func (s *Server) setGroups(q *request, in api.SetAttrs, set []api.Assignment) error {
+func (s *Server) setGroups(q *request, in api.SetAttrs, secrets hidden) error {
 	names := strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' })
 	rev, err := s.commit(q.Context(), q, "group set", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
-		var ops []model.Op
+		seal, err := s.sealing(snap, secrets)
+		if err != nil {
+			return nil, "", nil, err
+		}
+		ops := seal.ops()
 		for _, name := range names {
 			old := snap.Group(model.GroupName(name))
 			if old == nil && model.GroupName(name) == model.Everything {
@@ -24,13 +28,13 @@ func (s *Server) setGroups(q *request, in api.SetAttrs, set []api.Assignment) er
 				return nil, "", nil, noGroup("group set", name)
 			}
 			g := *old
-			var err error
-			if g.Attrs, err = assign(old.Attrs, set); err != nil {
+			if g.Attrs, err = assign(old.Attrs, in.Set); err != nil {
 				return nil, "", nil, err
 			}
+			seal.fill(g.Attrs, model.KindGroup, name)
 			ops = append(ops, model.Op{Kind: model.KindGroup, Name: name, Doc: &g})
 		}
-		what := "set " + assigned(set) + " on group " + strings.Join(names, ",")
+		what := "set " + assigned(in.Set) + " on group " + strings.Join(names, ",")
 		return ops, what, []model.Event{s.said(q, "group.set", what)}, nil
 	})
 	if err != nil {
@@ -53,11 +57,9 @@ func (s *Server) addGroup(q *request) error {
 			return err
 		}
 	}
-	set, err := s.sealed(in.Set)
-	if err != nil {
-		return err
-	}
+	secrets := hide(in.Set)
 	var members []model.NodeName
+	var err error
 	if in.Members != "" {
 		if members, err = q.expand(api.Range{Range: in.Members}); err != nil {
 			return err
@@ -73,11 +75,15 @@ func (s *Server) addGroup(q *request) error {
 		if old != nil {
 			*g = *old
 		}
-		var err error
-		if g.Attrs, err = assign(g.Attrs, set); err != nil {
+		seal, err := s.sealing(snap, secrets)
+		if err != nil {
 			return nil, "", nil, err
 		}
-		ops := []model.Op{{Kind: model.KindGroup, Name: in.Name, Doc: g}}
+		if g.Attrs, err = assign(g.Attrs, in.Set); err != nil {
+			return nil, "", nil, err
+		}
+		seal.fill(g.Attrs, model.KindGroup, in.Name)
+		ops := append(seal.ops(), model.Op{Kind: model.KindGroup, Name: in.Name, Doc: g})
 		for _, m := range members {
 			n := snap.Node(m)
 			if n == nil || slices.Contains(n.Groups, name) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"muster/internal/api"
@@ -21,6 +22,7 @@ func (s *Server) addNodes(q *request) error {
 	if in.MaxNodes > 0 && len(names) > in.MaxNodes {
 		return &api.Error{Code: api.Usage, What: "node add", Why: fmt.Sprintf("%s names %d nodes, more than --max-nodes %d", in.Range.Range, len(names), in.MaxNodes)}
 	}
+	secrets := hide(in.Set)
 	rev, err := s.commit(q.Context(), q, "node add", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		var there []string
 		for _, n := range names {
@@ -34,11 +36,11 @@ func (s *Server) addNodes(q *request) error {
 				Do: "Change them with: muster set " + noderange.Fold(there) + " ATTR=VALUE",
 			}
 		}
-		set, err := s.sealed(in.Set)
+		seal, err := s.sealing(snap, secrets)
 		if err != nil {
 			return nil, "", nil, err
 		}
-		groups, rest, err := regroup(convert[model.GroupName](in.Groups), set)
+		groups, rest, err := regroup(convert[model.GroupName](in.Groups), in.Set)
 		if err != nil {
 			return nil, "", nil, err
 		}
@@ -46,12 +48,18 @@ func (s *Server) addNodes(q *request) error {
 		if err != nil {
 			return nil, "", nil, err
 		}
-		ops := make([]model.Op, 0, len(names)+len(groups))
+		ops := make([]model.Op, 0, len(names)+len(groups)+1)
+		ops = append(ops, seal.ops()...)
 		ops = append(ops, newGroups(snap, groups)...)
 		now := time.Now()
 		for _, n := range names {
+			own := attrs
+			if len(secrets) > 0 { // an envelope is bound to its node
+				own = maps.Clone(attrs)
+				seal.fill(own, model.KindNode, string(n))
+			}
 			ops = append(ops, model.Op{Kind: model.KindNode, Name: string(n), Doc: &model.Node{
-				Name: model.NodeName(n), Groups: groups, Attrs: attrs, Created: now,
+				Name: model.NodeName(n), Groups: groups, Attrs: own, Created: now,
 			}})
 		}
 		what := fmt.Sprintf("added %s (%d)", fold(names), len(names))

@@ -58,7 +58,7 @@ func (s *Server) driver(snap *model.Snapshot, n *model.Node) (bmc.Driver, error)
 		return nil, err
 	}
 	t := bmc.Target{Node: n.Name, Address: a.address, User: a.user}
-	if t.Password, err = s.keys.Unseal(a.password); err != nil {
+	if t.Password, err = s.unseal(snap, n, "bmc.password", a.password); err != nil {
 		return nil, &api.Error{Code: api.Failed, What: "bmc.password", Why: err.Error(), Node: string(n.Name)}
 	}
 	t.Port, _ = strconv.Atoi(a.port)

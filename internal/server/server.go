@@ -53,6 +53,8 @@ type Config struct {
 	Log *slog.Logger
 	// Ready is called when every listener listens.
 	Ready func(*Server)
+	// SiteKey says what the key is unlocked with under which secrets are sealed; nothing: it lies in Data, readable.
+	SiteKey identity.Source
 	// Version is what GET /v1/version answers.
 	Version string
 }
@@ -106,7 +108,9 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}()
 	var made bool
-	if s.keys, made, err = identity.Open(filepath.Join(cfg.Data, "keys"), empty(s.store.Snapshot())); err != nil {
+	if s.keys, made, err = identity.Open(identity.Options{
+		Dir: filepath.Join(cfg.Data, "keys"), Fresh: empty(s.store.Snapshot()), SiteKey: cfg.SiteKey,
+	}); err != nil {
 		return err
 	}
 	if made {
@@ -135,6 +139,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.Go(func() error { return s.consoles.Run(ctx) })
 	g.Go(func() error { return s.reconcileConsoles(ctx) })
 	g.Go(func() error { return s.watchPower(ctx) })
+	g.Go(func() error { return s.followKeys(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -160,6 +165,9 @@ func empty(snap *model.Snapshot) bool {
 	for range snap.Groups() {
 		return false
 	}
+	for range snap.SealKeys() {
+		return false
+	}
 	return snap.Len() == 0
 }
 
@@ -171,7 +179,7 @@ func (s *Server) APIs() []string { return s.apis }
 
 func (s *Server) certificates() auth.Certificates {
 	return auth.Certificates{
-		NodeUnit: identity.UnitNode, AdminUnit: identity.UnitAdmin,
+		NodeUnit: identity.UnitNode, AdminUnit: identity.UnitAdmin, ManagerUnit: identity.UnitManager,
 		Fingerprint: func(k any) string { return identity.Fingerprint(k) },
 	}
 }

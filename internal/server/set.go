@@ -17,12 +17,9 @@ func (s *Server) setAttrs(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	set, err := s.sealed(in.Set)
-	if err != nil {
-		return err
-	}
+	secrets, set := hide(in.Set), in.Set
 	if in.Groups {
-		return s.setGroups(q, in, set)
+		return s.setGroups(q, in, secrets)
 	}
 	nodes, err := q.nodes("set", in.Range)
 	if err != nil {
@@ -35,7 +32,11 @@ func (s *Server) setAttrs(q *request) error {
 	}
 	rev, err := s.commit(q.Context(), q, "set", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		changes = nil
-		var ops []model.Op
+		seal, err := s.sealing(snap, secrets)
+		if err != nil {
+			return nil, "", nil, err
+		}
+		ops := seal.ops()
 		for _, name := range names {
 			old := snap.Node(name)
 			if old == nil {
@@ -51,6 +52,7 @@ func (s *Server) setAttrs(q *request) error {
 			if n.Attrs, err = assign(old.Attrs, rest); err != nil {
 				return nil, "", nil, err
 			}
+			seal.fill(n.Attrs, model.KindNode, string(name))
 			changes = append(changes, differences(old, &n)...)
 			ops = append(ops, model.Op{Kind: model.KindNode, Name: string(name), Doc: &n})
 		}
@@ -87,30 +89,6 @@ func newGroups(snap *model.Snapshot, groups []model.GroupName) []model.Op {
 	return ops
 }
 
-// sealed replaces the readable secrets of a request by sealed envelopes. What names a secret attribute without being
-// sent as a secret is sealed too; nothing readable goes on from here.
-func (s *Server) sealed(in []api.Assignment) ([]api.Assignment, error) {
-	out := slices.Clone(in)
-	for i, a := range out {
-		attr, known := model.Lookup(model.AttrName(a.Attr))
-		plain, given := a.Value, a.Secret != nil
-		if given {
-			plain = a.Secret.Plain
-		}
-		switch {
-		case known && attr.Secret && plain != "":
-			text, err := s.keys.Seal(model.NewSecret(plain))
-			if err != nil {
-				return nil, err
-			}
-			out[i].Value, out[i].Secret = text, nil
-		case given:
-			out[i].Value, out[i].Secret = plain, nil
-		}
-	}
-	return out, nil
-}
-
 // assign applies assignments to attributes; the error names all that are wrong.
 func assign(attrs map[model.AttrName]string, set []api.Assignment) (map[model.AttrName]string, error) {
 	var problems []model.Problem
@@ -132,15 +110,11 @@ func assign(attrs map[model.AttrName]string, set []api.Assignment) (map[model.At
 	return attrs, nil
 }
 
-// assigned tells assignments without their secrets.
+// assigned tells assignments without their secrets, after hide.
 func assigned(set []api.Assignment) string {
 	var parts []string
 	for _, a := range set {
-		v := a.Value
-		if identity.Sealed(v) {
-			v = "********"
-		}
-		parts = append(parts, a.Attr+a.Op+v)
+		parts = append(parts, a.Attr+a.Op+a.Value)
 	}
 	return strings.Join(parts, " ")
 }
@@ -179,7 +153,7 @@ func shown(v string) string {
 	case v == "":
 		return "(unset)"
 	case identity.Sealed(v):
-		return "********"
+		return masked
 	}
 	return v
 }
