@@ -422,7 +422,10 @@ func TestChangeSiteKey_again_is_for_the_same_key(t *testing.T) {
 }
 
 func FuzzLock(f *testing.F) {
-	k := randomSiteKey()
+	k, err := newSiteKey([]byte("the same in every process of it!")) // 32 bytes
+	if err != nil {
+		f.Fatal(err)
+	}
 	src := credential(f, 0)
 	o, err := src.opener(nil)
 	if err != nil {

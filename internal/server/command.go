@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,14 +16,17 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"muster/internal/api"
+	"muster/internal/model"
 )
 
 // Command is `muster serve`. node is the node program for images; it may be missing where no image is built.
 func Command(node []byte) *cobra.Command {
 	var cfg Config
 	var netns, level string
+	var ask bool
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
@@ -55,6 +59,12 @@ The first start makes keys, a certificate authority and an administrator in the 
 			if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 				return err
 			}
+			if ask {
+				_, err := os.Stat(filepath.Join(cfg.Data, "keys", "seal.json"))
+				if cfg.SiteKey.Passphrase, err = passphrase(os.Stdin, cmd.ErrOrStderr(), err != nil); err != nil {
+					return err
+				}
+			}
 			cfg.Log, cfg.Node, cfg.Version = log, node, api.BuildVersion()
 			cfg.Ready = func(s *Server) { announce(cmd.ErrOrStderr(), s) }
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
@@ -67,9 +77,46 @@ The first start makes keys, a certificate authority and an administrator in the 
 	f.StringSliceVar(&cfg.Boot, "boot", nil, "interface on which to answer DHCP, TFTP and boot HTTP; may be repeated")
 	f.StringSliceVar(&cfg.Listen, "listen", nil, fmt.Sprintf("address:port of the TLS API (default port %d on the boot interfaces, else on 127.0.0.1)", APIPort))
 	f.IntVar(&cfg.HTTPPort, "http-port", HTTPPort, "port of boot scripts, kernels and initramfs on the boot interfaces")
+	f.StringVar(&cfg.SiteKey.File, "site-key-file", "", "file of 32 random bytes that unlocks the secrets, such as a credential of systemd; default: the key lies in the data directory")
+	f.BoolVar(&ask, "passphrase", false, "unlock the secrets with a passphrase: asked for on a terminal, else one line of standard input")
+	c.MarkFlagsMutuallyExclusive("site-key-file", "passphrase")
 	f.StringVar(&netns, "netns", "", "network namespace to serve in, such as that of a lab; image builds still fetch packages outside of it")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
+}
+
+// passphrase reads a line from a terminal without showing it, twice when it is a new one; else a line of the file.
+func passphrase(in *os.File, out io.Writer, fresh bool) (model.Secret, error) {
+	bad := func(why string) (model.Secret, error) {
+		return model.Secret{}, &api.Error{Code: api.Usage, What: "serve --passphrase", Why: why, Do: "Type it when it is asked for, or send it as one line of standard input"}
+	}
+	if !term.IsTerminal(int(in.Fd())) {
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return bad("there is none on standard input")
+		} else if err != nil && !errors.Is(err, io.EOF) {
+			return bad(err.Error())
+		}
+		return model.NewSecret(line), nil
+	}
+	var first string
+	for _, prompt := range []string{"Passphrase of the secrets: ", "Again: "} {
+		fmt.Fprint(out, prompt)
+		b, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(out)
+		switch {
+		case err != nil:
+			return bad(err.Error())
+		case len(b) == 0:
+			return bad("it is empty")
+		case first != "" && first != string(b):
+			return bad("the two are not the same")
+		}
+		if first = string(b); !fresh {
+			break
+		}
+	}
+	return model.NewSecret(first), nil
 }
 
 func logger(w io.Writer, level string) (*slog.Logger, error) {
