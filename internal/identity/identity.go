@@ -101,7 +101,11 @@ func Open(o Options) (a *Authority, made bool, err error) {
 	_, err = os.Stat(filepath.Join(o.Dir, complete))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if a, err := load(o); err == nil { // the keys are whole: somebody took the administrator's file, or a first start ended before it
+		if whole(o.Dir) { // somebody took the administrator's file, or a first start ended before it
+			a, err := load(o)
+			if err != nil {
+				return nil, false, err
+			}
 			return a, false, a.writeAdmin(time.Now())
 		}
 		if !o.Fresh {
@@ -121,6 +125,20 @@ func Open(o Options) (a *Authority, made bool, err error) {
 
 // complete is written last: its presence says that the first start made everything.
 const complete = "admin.pem"
+
+// whole says that no key is missing.
+func whole(dir string) bool {
+	there := func(n string) bool {
+		_, err := os.Lstat(filepath.Join(dir, n))
+		return err == nil
+	}
+	for _, n := range names {
+		if !there(n) {
+			return false
+		}
+	}
+	return there(sealPlain) || there(sealLocked)
+}
 
 // names are the shared keys but the site key, in the order in which they are written.
 var names = []string{"ca.key", "ca.crt", "server.key", "ssh.key", "ssh.pub"}

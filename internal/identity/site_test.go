@@ -92,6 +92,20 @@ func TestOpen_takes_the_site_key_from_what_it_is_told(t *testing.T) {
 	}
 }
 
+func TestOpen_makes_nothing_anew_for_a_wrong_passphrase(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	a := openBy(t, dir, passphrase("correct horse"))
+	if err := os.Remove(a.AdminBundle()); err != nil {
+		t.Fatal(err)
+	}
+	if _, made, err := Open(Options{Dir: dir, Fresh: true, SiteKey: passphrase("x")}); err == nil || made || !strings.Contains(err.Error(), "wrong") {
+		t.Errorf("made %v, %v", made, err)
+	}
+	if b := openBy(t, dir, passphrase("correct horse")); b.CA() != a.CA() {
+		t.Error("there is another CA")
+	}
+}
+
 // Who has the keys directory and not what opens it learns nothing.
 func TestOpen_locked_keeps_the_site_key_out_of_the_directory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
