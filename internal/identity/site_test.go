@@ -208,10 +208,9 @@ func TestChangeSiteKey_survives_a_kill_at_every_point(t *testing.T) {
 	for what, c := range map[string]pair{
 		"plain to plain":           {},
 		"plain to passphrase":      {Source{}, passphrase("new")},
-		"passphrase to plain":      {passphrase("old"), Source{}},
+		"file to plain":            {file1, Source{}},
 		"passphrase to passphrase": {passphrase("old"), passphrase("new")},
 		"file to file":             {file1, file2},
-		"passphrase to file":       {passphrase("old"), file1},
 		"plain to file":            {Source{}, file1},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -398,6 +397,44 @@ func TestSettleSiteKey_on_the_other_managers(t *testing.T) {
 			t.Error("the managers have different site keys")
 		}
 	}
+}
+
+// A manager that finished a change at a start with the old source does not know the new one: it must not put a later key under the old.
+func TestSettleSiteKey_never_goes_back_to_an_old_source(t *testing.T) {
+	from, to := credential(t, 0), credential(t, 1)
+	dir := filepath.Join(t.TempDir(), "keys")
+	a := openBy(t, dir, from)
+	otherDir := filepath.Join(t.TempDir(), "keys")
+	if err := Import(export(t, a), Options{Dir: otherDir}); err != nil {
+		t.Fatal(err)
+	}
+	other := openBy(t, otherDir, Source{})
+	w := newWorld(t)
+	w.set(a, "r1n1", "calvin")
+	ops, err := a.ChangeSiteKey(w.snap, to, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.commit(ops...)
+	a = openBy(t, dir, from) // killed before it was settled
+	for _, m := range []*Authority{a, other} {
+		if changed, err := m.SettleSiteKey(w.snap); !changed || err != nil {
+			t.Fatalf("settled %v, %v", changed, err)
+		}
+	}
+	if ops, err = other.ChangeSiteKey(w.snap, Source{}, noon.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	w.commit(ops...)
+	if changed, err := a.SettleSiteKey(w.snap); changed || err == nil || !strings.Contains(err.Error(), "Start the service anew") {
+		t.Errorf("settled without its source: %v, %v", changed, err)
+	}
+	w.reads("meanwhile", a, "r1n1", "calvin")
+	a = openBy(t, dir, to)
+	if changed, err := a.SettleSiteKey(w.snap); !changed || err != nil {
+		t.Errorf("after a start: %v, %v", changed, err)
+	}
+	w.reads("in the end", openBy(t, dir, to), "r1n1", "calvin")
 }
 
 func TestKeepSiteKey_takes_a_refused_change_back(t *testing.T) {
