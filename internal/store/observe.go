@@ -71,6 +71,8 @@ func (s *Store) tend(ctx context.Context) {
 			if err := s.trimChanges(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("store: old change records are not removed yet", "err", err)
 			}
+		case <-s.raise:
+			s.raiseSchema(ctx)
 		case <-ctx.Done():
 			return
 		}

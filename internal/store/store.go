@@ -23,7 +23,7 @@
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
 //	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
 //
-// In etcd: /muster/schema is the version of the schema; /muster/1/<kind>/<name> is one document;
+// In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document;
 // /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
 // are kept (Options.Changes); older ones are on the timeline only.
 package store
@@ -102,6 +102,8 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
+	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
+	schema  atomic.Int64  // of the store
 	trimmed atomic.Uint64 // change records below are removed
 
 	stop    context.CancelFunc
@@ -133,7 +135,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		opt: o, log: o.Log, lock: l,
 		observed: make(map[model.NodeName]*model.State),
-		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
+		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
@@ -164,13 +166,13 @@ func (s *Store) open(ctx context.Context) error {
 		}
 		return s.damaged(err)
 	}
-	if err := checkSchema(ctx, s.engine.client); err != nil {
-		if e := (*Error)(nil); errors.As(err, &e) {
-			e.What = "open store " + s.opt.Dir
-			return e
+	if err := s.readSchema(ctx); err != nil {
+		if IsKind(err, Newer) {
+			return err
 		}
 		return s.damaged(err)
 	}
+	s.raiseSchema(ctx)
 	var have *told
 	if s.timeline, have, err = openTimeline(filepath.Join(s.opt.Dir, "events"), s.opt.EventFile, s.opt.EventBytes, s.log); err != nil {
 		return err
@@ -260,7 +262,7 @@ func (s *Store) create(ctx context.Context, dir string) error {
 			return fileError(what, dir, err)
 		}
 	}
-	if b, err = json.Marshal(mark{"muster", schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
+	if b, err = json.Marshal(mark{"muster", Schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
 		return err
 	}
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
@@ -297,6 +299,9 @@ func (s *Store) giveUp(err error) {
 		s.err = &Error{
 			Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
 			Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+		}
+		if IsKind(err, Newer) { // it would not start
+			s.err = err
 		}
 		s.log.Error("store stopped", "reason", err)
 		close(s.done)

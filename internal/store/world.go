@@ -20,14 +20,12 @@ import (
 	"muster/internal/model"
 )
 
-// The keys. schemaKey is outside the versioned prefix, so that every version finds it.
+// The keys. What is outside the versioned prefix is found by every version.
 const (
 	root         = "/muster/"
-	schemaKey    = root + "schema"
 	prefix       = root + "1/"
 	changeFamily = "change"
 	changePrefix = prefix + changeFamily + "/"
-	schema       = 1
 )
 
 // page is how many keys one read of the store takes at a start.
@@ -194,6 +192,9 @@ func (s *Store) watch(ctx context.Context) error {
 			return nil
 		case errors.Is(err, rpctypes.ErrCompacted): // we lag behind what is kept: read the whole again
 			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
+			if err := s.readSchema(ctx); err != nil {
+				return err
+			}
 			old := s.world.Load()
 			w, records, err := load(ctx, s.engine.client, old.snap.Revision+1)
 			if errors.Is(err, rpctypes.ErrCompacted) {
@@ -245,11 +246,19 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 	puts := make([]*mvccpb.KeyValue, 0, len(events))
 	var ops []model.Op
 	for _, e := range events {
+		if string(e.Kv.Key) == schemaKey {
+			if err := s.noteSchema(e.Kv); err != nil {
+				return nil, err
+			}
+		}
 		if !strings.HasPrefix(string(e.Kv.Key), prefix) {
 			continue
 		}
 		kind, name, _ := strings.Cut(string(e.Kv.Key[len(prefix):]), "/")
 		op := model.Op{Kind: model.Kind(kind), Name: name}
+		if op.Kind == model.KindManager {
+			wake(s.raise)
+		}
 		switch {
 		case kind != changeFamily && e.Type == clientv3.EventTypeDelete:
 			ops = append(ops, op)
@@ -282,33 +291,4 @@ func (s *Store) publish(w *world) {
 	if s.order.Load() >= s.trimmed.Load()+uint64(s.opt.Changes)+trimEvery {
 		wake(s.trim)
 	}
-}
-
-// setSchema writes the version of the schema into a new store.
-func setSchema(ctx context.Context, c *clientv3.Client) error {
-	_, err := c.Put(ctx, schemaKey, strconv.Itoa(schema))
-	return err
-}
-
-// checkSchema refuses a store of a newer version.
-func checkSchema(ctx context.Context, c *clientv3.Client) error {
-	res, err := c.Get(ctx, schemaKey)
-	if err != nil {
-		return err
-	}
-	if len(res.Kvs) == 0 {
-		return fmt.Errorf("document %s is not there", schemaKey)
-	}
-	n, err := strconv.Atoi(string(res.Kvs[0].Value))
-	switch {
-	case err != nil || n < 1:
-		return fmt.Errorf("document %s: %q is no version", schemaKey, res.Kvs[0].Value)
-	case n > schema:
-		return &Error{
-			Kind: Newer,
-			Why:  fmt.Sprintf("it has schema %d, this program knows schemas up to %d", n, schema),
-			Do:   "Use the muster that wrote it, or a newer one",
-		}
-	}
-	return nil
 }
