@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		idleServer(dir)
 		return
 	}
+	if dir := os.Getenv(restoreEnv); dir != "" {
+		restoreInto(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -21,6 +21,7 @@
 //	lock                  flock(2) and the process id
 //	store.json            written when etcd's files were made; says that they must be there
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
+//	restore.unfinished    there while a backup is restored into the directory
 //	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
 //
 // In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document;
@@ -48,6 +49,8 @@ import (
 type Options struct {
 	// Dir is the store's directory; it is made, with mode 0700, when it is not there. Any length of path will do.
 	Dir string
+	// Program is the name and version of the program, for the header of a backup.
+	Program string
 	// Log takes warnings: cut lines, slow disks. Nil is silent.
 	Log *slog.Logger
 	// Reserve is how many bytes of the file system are left alone: commits are refused when they would use them, because
@@ -221,6 +224,9 @@ type mark struct {
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
 // could be taken for a store, or for a damaged one.
 func (s *Store) create(ctx context.Context, dir string) error {
+	if err := checkFinished(s.opt.Dir); err != nil {
+		return err
+	}
 	path := filepath.Join(s.opt.Dir, "store.json")
 	what := "open store " + s.opt.Dir
 	b, err := os.ReadFile(path)
@@ -262,11 +268,17 @@ func (s *Store) create(ctx context.Context, dir string) error {
 			return fileError(what, dir, err)
 		}
 	}
-	if b, err = json.Marshal(mark{"muster", Schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
+	return s.writeMark()
+}
+
+func (s *Store) writeMark() error {
+	b, err := json.Marshal(mark{"muster", Schema, time.Now().UTC().Truncate(time.Second)})
+	if err != nil {
 		return err
 	}
+	path := filepath.Join(s.opt.Dir, "store.json")
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return fileError(what, path, err)
+		return fileError("open store "+s.opt.Dir, path, err)
 	}
 	return nil
 }
