@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		restoreInto(dir)
 		return
 	}
+	if dir := os.Getenv(largeEnv); dir != "" {
+		largeServer(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 
