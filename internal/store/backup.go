@@ -124,11 +124,15 @@ func (s *Store) backup(ctx context.Context, file io.Writer, keys []byte) (Backup
 				continue
 			}
 			info.count(kv)
+			value, err := unpack(kv.Value)
+			if err != nil {
+				return BackupInfo{}, fmt.Errorf("document %s: %w", kv.Key, err)
+			}
 			l := backupLine{Key: string(kv.Key), Rev: kv.ModRevision}
-			if utf8.Valid(kv.Value) {
-				l.Value = string(kv.Value)
+			if utf8.Valid(value) {
+				l.Value = string(value)
 			} else {
-				l.Base64 = kv.Value
+				l.Base64 = value
 			}
 			lines.write(&l)
 		}

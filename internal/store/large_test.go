@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,7 +139,7 @@ func largeStep(s **Store, dir, word string, n int) (err error) {
 	case "group":
 		_, err = (*s).Update(ctx, func(snap *model.Snapshot) (*model.Change, error) {
 			g := *snap.Group("group1")
-			g.Attrs = maps.Clone(g.Attrs)
+			g.Attrs = maps.Collect(maps.All(g.Attrs))
 			g.Attrs["custom.of"] = strconv.Itoa(n)
 			return change("set", model.Op{Kind: model.KindGroup, Name: "group1", Doc: &g}), nil
 		})
@@ -260,4 +262,106 @@ func BenchmarkLarge(b *testing.B) {
 			})
 		}
 	}
+}
+
+// firstValue is how a document lies in etcd.
+func firstValue(t *testing.T, s *Store, key string) []byte {
+	t.Helper()
+	res, err := s.engine.client.Get(t.Context(), prefix+key)
+	if err != nil || len(res.Kvs) != 1 {
+		t.Fatal(key, err)
+	}
+	return res.Kvs[0].Value
+}
+
+// The documents of a large change are compressed, and nobody who reads the store sees a difference.
+func TestLargeChangeIsCompressed(t *testing.T) {
+	s := open(t, Options{})
+	const n = large/1_000 + 1
+	commit(t, s, change("node add", strict(n)...))
+	small := node("small", "custom.text", strings.Repeat("x", 2*worthPacking))
+	commit(t, s, change("node add", small))
+	for key, packed := range map[string]bool{"node/r1n1": true, "node/r1n2": true, "group/group1": false, "node/small": false} {
+		if v := firstValue(t, s, key); bytes.HasPrefix(v, frame) != packed || !packed && v[0] != '{' {
+			t.Errorf("%s lies there as %.40q, want it compressed: %v", key, v, packed)
+		}
+	}
+	want := model.Empty()
+	for _, c := range []*model.Change{{Revision: 3, Ops: strict(n)}, {Revision: 4, Ops: []model.Op{small}}} {
+		var err error
+		if want, err = model.Apply(want, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, file := backup(t, s, nil)
+	for name, s := range map[string]*Store{"of the watch": s, "restored": restored(t, file)} {
+		if d := differ(want, s.Snapshot()); d != "" {
+			t.Errorf("the snapshot %s, -want +got:\n%s", name, d)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: s.opt.Dir})
+	if d := differ(want, s.Snapshot()); d != "" {
+		t.Errorf("after a restart, -want +got:\n%s", d)
+	}
+
+	s.schema.Store(1) // an older manager of the pool reads it, too
+	commit(t, s, change("set", strict(n)...))
+	if v := firstValue(t, s, "node/r1n1"); v[0] != '{' {
+		t.Errorf("schema 1 has a compressed document: %.40q", v)
+	}
+	if _, err := s.engine.client.Put(t.Context(), prefix+"node/r1n1", string(frame)+"torn"); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+	s.Close()
+	if _, err := Open(t.Context(), Options{Dir: s.opt.Dir}); !IsKind(err, Damaged) || !strings.Contains(err.Error(), "node/r1n1") {
+		t.Errorf("a torn document: %v, want it named", err)
+	}
+}
+
+// What a large change left in memory is given back soon after it.
+func TestMemoryOfALargeChangeIsGivenBack(t *testing.T) {
+	s := open(t, Options{})
+	before := s.engine.etcd.Server.AppliedIndex()
+	commit(t, s, change("node add", strict(4*large/1_000)...))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for s.engine.etcd.Server.AppliedIndex() < before+100 { // the entries that make raft let go of it
+		select {
+		case <-time.After(restAfterLarge / 20):
+		case <-ctx.Done():
+			t.Fatalf("%d entries after the change, want a hundred", s.engine.etcd.Server.AppliedIndex()-before)
+		}
+	}
+	if got := s.Snapshot().Revision; got != 3 {
+		t.Errorf("revision %d: the entries wrote something", got)
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	docs := [][]byte{[]byte(`{"name":"` + strings.Repeat("a", worthPacking) + `"}`)}
+	if err := pack(docs); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(docs[0])
+	f.Add([]byte(`{"name":"a"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		doc, err := unpack(b)
+		if err == nil && !bytes.HasPrefix(b, frame) && !bytes.Equal(b, doc) {
+			t.Errorf("%q became %q", b, doc)
+		}
+		again := [][]byte{bytes.Clone(b)}
+		if err := pack(again); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(b, frame) {
+			return // no document begins so
+		}
+		if got, err := unpack(again[0]); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("%q became %q, %v", b, got, err)
+		}
+	})
 }

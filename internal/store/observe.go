@@ -52,11 +52,16 @@ func wake(c chan struct{}) {
 	}
 }
 
-// tend writes what is observed and removes old change records. It sleeps as long as there is neither.
+// tend writes what is observed, removes old change records and gives back memory. It sleeps as long as there is nothing to do.
 func (s *Store) tend(ctx context.Context) {
-	var due <-chan time.Time
+	var due, rested <-chan time.Time
 	for {
 		select {
+		case <-s.swollen:
+			rested = time.After(restAfterLarge)
+		case <-rested:
+			rested = nil
+			s.giveBack(ctx)
 		case <-s.observe:
 			if due == nil {
 				due = time.After(observeEvery)

@@ -109,7 +109,11 @@ func (s *Store) restore(ctx context.Context, what string, info BackupInfo, r io.
 		return err
 	}
 	mark := filepath.Join(s.opt.Dir, unfinished)
-	if err := durable.WriteFile(mark, nil, 0o600); err != nil {
+	f, err := os.OpenFile(mark, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		err = errors.Join(f.Close(), durable.SyncDir(s.opt.Dir))
+	}
+	if err != nil {
 		return fileError(what, mark, err)
 	}
 	if err := s.refill(ctx, what, info, r); err != nil {
@@ -128,10 +132,11 @@ func (s *Store) restore(ctx context.Context, what string, info BackupInfo, r io.
 // clear removes what an earlier try has left.
 func (s *Store) clear() error {
 	var errs []error
-	for _, name := range []string{"store.json", "etcd", "etcd.new"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.opt.Dir, name)))
+	halves, err := filepath.Glob(filepath.Join(s.opt.Dir, ".store.json.new*")) // see durable.WriteFile
+	for _, name := range append(halves, "store.json", "etcd", "etcd.new") {
+		errs = append(errs, os.RemoveAll(filepath.Join(s.opt.Dir, filepath.Base(name))))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
 func (s *Store) refill(ctx context.Context, what string, info BackupInfo, r io.Reader) error {
@@ -179,6 +184,11 @@ func fill(ctx context.Context, path string, info BackupInfo, r io.Reader) error 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if info.Content > large {
+			if err := packDocuments(kvs); err != nil {
+				return err
+			}
+		}
 		return db.Update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(etcdschema.Key.Name())
 			b.FillPercent = 0.9 // most come in the order of their revisions
@@ -213,6 +223,25 @@ func fill(ctx context.Context, path string, info BackupInfo, r io.Reader) error 
 		return err
 	}
 	return db.Sync()
+}
+
+// packDocuments compresses the documents among the keys.
+func packDocuments(kvs []*mvccpb.KeyValue) error {
+	values := make([][]byte, len(kvs))
+	for i, kv := range kvs {
+		if !strings.HasPrefix(string(kv.Key), changePrefix) {
+			values[i] = kv.Value
+		}
+	}
+	if err := pack(values); err != nil {
+		return err
+	}
+	for i, v := range values {
+		if v != nil {
+			kvs[i].Value = v
+		}
+	}
+	return nil
 }
 
 // keyValue is the message KeyValue of etcd (api/mvccpb/kv.proto) of a key that was written once.

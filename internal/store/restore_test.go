@@ -74,7 +74,7 @@ func TestRestore(t *testing.T) {
 }
 
 func TestRestoreOfSchema1(t *testing.T) {
-	s := open(t, Options{Dir: unpack(t, "testdata/schema-1.tar.gz")})
+	s := open(t, Options{Dir: unpackFixture(t, "testdata/schema-1.tar.gz")})
 	s.schema.Store(1)
 	info, file := backup(t, s, nil)
 	got := restored(t, file)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -78,9 +77,9 @@ func (s *Store) raiseSchema(ctx context.Context) {
 		return
 	}
 	for _, kv := range res.Kvs {
-		var m model.Manager
-		if err := json.Unmarshal(kv.Value, &m); err != nil || m.Schema < Schema {
-			s.log.Info("store: the schema stays as it is until every manager knows the newer one", "schema", have, "manager", m.Name, "knows", m.Schema)
+		op, err := decodeOne(kv)
+		if m, ok := op.Doc.(*model.Manager); !ok || m.Schema < Schema {
+			s.log.Info("store: the schema stays as it is until every manager knows the newer one", "schema", have, "manager", string(kv.Key), "err", err)
 			return
 		}
 	}

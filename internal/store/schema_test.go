@@ -120,8 +120,8 @@ func TestWriteFixture(t *testing.T) {
 	}
 }
 
-// unpack makes the directory that was packed into a fixture. What is zero becomes a hole: etcd lays by 64 MiB for its log.
-func unpack(t testing.TB, path string) string {
+// unpackFixture makes the directory that was packed into a fixture. What is zero becomes a hole: etcd lays by 64 MiB for its log.
+func unpackFixture(t testing.TB, path string) string {
 	t.Helper()
 	dir := t.TempDir()
 	f, err := os.Open(path)
@@ -178,7 +178,7 @@ func unpackFile(path string, size int64, r io.Reader) error {
 
 // Everything that a store of schema 1 has is there after it was opened, and an older muster does not open it any more.
 func TestOpenOfSchema1(t *testing.T) {
-	dir := unpack(t, "testdata/schema-1.tar.gz")
+	dir := unpackFixture(t, "testdata/schema-1.tar.gz")
 	want := model.Empty()
 	revs := map[string]model.Revision{} // of the newest change of each verb
 	var events []string

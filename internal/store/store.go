@@ -24,7 +24,7 @@
 //	restore.unfinished    there while a backup is restored into the directory
 //	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
 //
-// In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document;
+// In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document, JSON, compressed where it came with many (large.go);
 // /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
 // are kept (Options.Changes); older ones are on the timeline only.
 package store
@@ -105,6 +105,7 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
+	swollen chan struct{} // wakes tend: a large change was made or read
 	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
 	schema  atomic.Int64  // of the store
 	trimmed atomic.Uint64 // change records below are removed
@@ -138,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		opt: o, log: o.Log, lock: l,
 		observed: make(map[model.NodeName]*model.State),
-		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
+		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), swollen: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
@@ -193,6 +194,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.order.Store(w.order)
 	s.trimmed.Store(max(w.order, uint64(s.opt.Changes)) - uint64(s.opt.Changes)) // older ones are found by the next trim
 	s.world.Store(w)
+	wake(s.swollen)
 	run, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() {

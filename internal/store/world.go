@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/tidwall/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -144,28 +142,15 @@ func (w *world) removeAbsent(old *world) {
 // decode reads the documents of the keys, on all processors when there are many. The place of a change record is left empty.
 func decode(kvs []*mvccpb.KeyValue) ([]model.Op, error) {
 	ops := make([]model.Op, len(kvs))
-	errs := make([]error, runtime.GOMAXPROCS(0))
-	var wg sync.WaitGroup
-	share := max(500, (len(kvs)+len(errs)-1)/len(errs))
-	for n := 0; n*share < len(kvs); n++ {
-		part := func() {
-			for i := n * share; i < min(len(kvs), (n+1)*share); i++ {
-				op, err := decodeOne(kvs[i])
-				if err != nil {
-					errs[n] = err
-					return
-				}
-				ops[i] = op
+	err := parallel(len(kvs), func(from, to int) (err error) {
+		for i, kv := range kvs[from:to] {
+			if ops[from+i], err = decodeOne(kv); err != nil {
+				return err
 			}
 		}
-		if len(kvs) <= share {
-			part()
-			break
-		}
-		wg.Go(part)
-	}
-	wg.Wait()
-	return ops, errors.Join(errs...)
+		return nil
+	})
+	return ops, err
 }
 
 func decodeOne(kv *mvccpb.KeyValue) (model.Op, error) {
@@ -176,7 +161,11 @@ func decodeOne(kv *mvccpb.KeyValue) (model.Op, error) {
 	if kind == changeFamily {
 		return model.Op{}, nil
 	}
-	d, err := model.Decode(model.Kind(kind), kv.Value)
+	text, err := unpack(kv.Value)
+	if err != nil {
+		return model.Op{}, fmt.Errorf("document %s/%s: %w", kind, name, err)
+	}
+	d, err := model.Decode(model.Kind(kind), text)
 	if err != nil {
 		return model.Op{}, fmt.Errorf("document %s/%s: %w", kind, name, err)
 	}
@@ -245,7 +234,9 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 	n := &world{docs: w.docs.Copy(), next: make(chan struct{})}
 	puts := make([]*mvccpb.KeyValue, 0, len(events))
 	var ops []model.Op
+	size := 0
 	for _, e := range events {
+		size += len(e.Kv.Value)
 		if string(e.Kv.Key) == schemaKey {
 			if err := s.noteSchema(e.Kv); err != nil {
 				return nil, err
@@ -280,6 +271,9 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 		return nil, err
 	}
 	n.snap, err = model.Apply(w.snap, &model.Change{Revision: rev, Ops: append(ops, docs...)})
+	if size > large {
+		wake(s.swollen)
+	}
 	return n, err
 }
 
