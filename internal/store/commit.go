@@ -122,7 +122,7 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 	if err := fits(c, len(c.Ops), 0); err != nil {
 		return 0, err
 	}
-	puts, size, err := encode(c.Ops)
+	puts, size, err := encode(c.Ops, s.schema.Load() > 1)
 	if err != nil {
 		return 0, fmt.Errorf("commit %s: %w", c.Verb, err)
 	}
@@ -164,9 +164,6 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 			}
 			c.Revision = rev
 		}
-		if size > large {
-			s.shed(context.WithoutCancel(ctx))
-		}
 		return c.Revision, s.reach(context.WithoutCancel(ctx), c.Revision)
 	}
 }
@@ -202,35 +199,63 @@ func (s *Store) settle(ctx context.Context, key string) (model.Revision, error) 
 	}
 }
 
-// encode makes the puts and removals of the documents, and tells their size in bytes.
-func encode(ops []model.Op) ([]clientv3.Op, int, error) {
-	puts := make([]clientv3.Op, 0, len(ops)+1)
+// encode makes the puts and removals of the documents, and tells their size in bytes. Many are compressed where the schema has that.
+func encode(ops []model.Op, compress bool) ([]clientv3.Op, int, error) {
+	docs := make([][]byte, len(ops))
 	size := 0
-	for _, op := range ops {
-		if op.Name == "" || strings.Contains(string(op.Kind), "/") || op.Kind == "" || op.Kind == changeFamily {
-			return nil, 0, fmt.Errorf("%q is no name of a document of family %q", op.Name, op.Kind)
+	err := parallel(len(ops), func(from, to int) (err error) {
+		for i, op := range ops[from:to] {
+			if docs[from+i], err = encodeOne(op); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, b := range docs {
+		size += len(b)
+	}
+	if compress && size > large {
+		if err := pack(docs); err != nil {
+			return nil, 0, err
+		}
+	}
+	puts := make([]clientv3.Op, 0, len(ops)+1)
+	size = 0
+	for i, op := range ops {
 		key := prefix + docKey(op)
-		size += len(key) + 32
-		if op.Doc == nil {
+		size += 3*len(key) + 32 + len(docs[i]) // the key is in the comparison too
+		if docs[i] == nil {
 			puts = append(puts, clientv3.OpDelete(key))
-			continue
+		} else {
+			puts = append(puts, clientv3.OpPut(key, string(docs[i])))
 		}
-		b, err := json.Marshal(op.Doc)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%s %s: %w", op.Kind, op.Name, err)
-		}
-		if string(b) == "null" { // a typed nil removes, too
-			puts = append(puts, clientv3.OpDelete(key))
-			continue
-		}
-		if model.KindOf(op.Doc) != op.Kind { // nobody could read it again
-			return nil, 0, fmt.Errorf("%s %s: %T is no such document", op.Kind, op.Name, op.Doc)
-		}
-		size += 2*len(key) + len(b) // the key is in the comparison too
-		puts = append(puts, clientv3.OpPut(key, string(b)))
+		docs[i] = nil
 	}
 	return puts, size, nil
+}
+
+// encodeOne is the JSON of a document; nil when it is removed.
+func encodeOne(op model.Op) ([]byte, error) {
+	if op.Name == "" || strings.Contains(string(op.Kind), "/") || op.Kind == "" || op.Kind == changeFamily {
+		return nil, fmt.Errorf("%q is no name of a document of family %q", op.Name, op.Kind)
+	}
+	if op.Doc == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(op.Doc)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", op.Kind, op.Name, err)
+	}
+	if string(b) == "null" { // a typed nil removes, too
+		return nil, nil
+	}
+	if model.KindOf(op.Doc) != op.Kind { // nobody could read it again
+		return nil, fmt.Errorf("%s %s: %T is no such document", op.Kind, op.Name, op.Doc)
+	}
+	return b, nil
 }
 
 // unchanged are the conditions of a change built on revision base: every document is as it was then. Base zero has none.
@@ -351,17 +376,5 @@ func (s *Store) noteOrder(n uint64) {
 		if n <= have || s.order.CompareAndSwap(have, n) {
 			return
 		}
-	}
-}
-
-// large is the size in bytes from which a commit's raft entry is not left lying in memory.
-const large = 4 << 20
-
-// shed makes raft let go of the entries before. It keeps in memory what was committed until a hundred further entries are there
-// (etcd's memorySnapshotCount); empty ones do.
-func (s *Store) shed(ctx context.Context) {
-	for range 102 {
-		_, _ = s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
-			Then(clientv3.OpPut(schemaKey, "0")).Commit()
 	}
 }

@@ -26,6 +26,14 @@ func TestMain(m *testing.M) {
 		idleServer(dir)
 		return
 	}
+	if dir := os.Getenv(restoreEnv); dir != "" {
+		restoreInto(dir)
+		return
+	}
+	if dir := os.Getenv(largeEnv); dir != "" {
+		largeServer(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 

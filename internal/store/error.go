@@ -18,6 +18,7 @@ const (
 	Locked    Kind = "locked"    // another process has the directory open
 	Damaged   Kind = "damaged"   // what lies in the directory cannot be read; nothing was changed
 	Newer     Kind = "newer"     // written by a newer muster
+	Occupied  Kind = "occupied"  // there is something where a backup is to be restored
 	NoSpace   Kind = "no space"  // the file system or the store's quota is full; reads go on
 	Forbidden Kind = "forbidden" // read-only file system, or not our directory
 	TooLarge  Kind = "too large" // more documents or bytes than one commit takes

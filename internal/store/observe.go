@@ -52,11 +52,16 @@ func wake(c chan struct{}) {
 	}
 }
 
-// tend writes what is observed and removes old change records. It sleeps as long as there is neither.
+// tend writes what is observed, removes old change records and gives back memory. It sleeps as long as there is nothing to do.
 func (s *Store) tend(ctx context.Context) {
-	var due <-chan time.Time
+	var due, rested <-chan time.Time
 	for {
 		select {
+		case <-s.swollen:
+			rested = time.After(restAfterLarge)
+		case <-rested:
+			rested = nil
+			s.giveBack(ctx)
 		case <-s.observe:
 			if due == nil {
 				due = time.After(observeEvery)
@@ -71,6 +76,8 @@ func (s *Store) tend(ctx context.Context) {
 			if err := s.trimChanges(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("store: old change records are not removed yet", "err", err)
 			}
+		case <-s.raise:
+			s.raiseSchema(ctx)
 		case <-ctx.Done():
 			return
 		}

@@ -21,9 +21,10 @@
 //	lock                  flock(2) and the process id
 //	store.json            written when etcd's files were made; says that they must be there
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
+//	restore.unfinished    there while a backup is restored into the directory
 //	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
 //
-// In etcd: /muster/schema is the version of the schema; /muster/1/<kind>/<name> is one document;
+// In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document, JSON, compressed where it came with many (large.go);
 // /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
 // are kept (Options.Changes); older ones are on the timeline only.
 package store
@@ -48,6 +49,8 @@ import (
 type Options struct {
 	// Dir is the store's directory; it is made, with mode 0700, when it is not there. Any length of path will do.
 	Dir string
+	// Program is the name and version of the program, for the header of a backup.
+	Program string
 	// Log takes warnings: cut lines, slow disks. Nil is silent.
 	Log *slog.Logger
 	// Reserve is how many bytes of the file system are left alone: commits are refused when they would use them, because
@@ -102,6 +105,9 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
+	swollen chan struct{} // wakes tend: a large change was made or read
+	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
+	schema  atomic.Int64  // of the store
 	trimmed atomic.Uint64 // change records below are removed
 
 	stop    context.CancelFunc
@@ -133,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		opt: o, log: o.Log, lock: l,
 		observed: make(map[model.NodeName]*model.State),
-		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
+		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), swollen: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
@@ -164,13 +170,13 @@ func (s *Store) open(ctx context.Context) error {
 		}
 		return s.damaged(err)
 	}
-	if err := checkSchema(ctx, s.engine.client); err != nil {
-		if e := (*Error)(nil); errors.As(err, &e) {
-			e.What = "open store " + s.opt.Dir
-			return e
+	if err := s.readSchema(ctx); err != nil {
+		if IsKind(err, Newer) {
+			return err
 		}
 		return s.damaged(err)
 	}
+	s.raiseSchema(ctx)
 	var have *told
 	if s.timeline, have, err = openTimeline(filepath.Join(s.opt.Dir, "events"), s.opt.EventFile, s.opt.EventBytes, s.log); err != nil {
 		return err
@@ -188,6 +194,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.order.Store(w.order)
 	s.trimmed.Store(max(w.order, uint64(s.opt.Changes)) - uint64(s.opt.Changes)) // older ones are found by the next trim
 	s.world.Store(w)
+	wake(s.swollen)
 	run, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() {
@@ -219,6 +226,9 @@ type mark struct {
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
 // could be taken for a store, or for a damaged one.
 func (s *Store) create(ctx context.Context, dir string) error {
+	if err := checkFinished(s.opt.Dir); err != nil {
+		return err
+	}
 	path := filepath.Join(s.opt.Dir, "store.json")
 	what := "open store " + s.opt.Dir
 	b, err := os.ReadFile(path)
@@ -260,11 +270,17 @@ func (s *Store) create(ctx context.Context, dir string) error {
 			return fileError(what, dir, err)
 		}
 	}
-	if b, err = json.Marshal(mark{"muster", schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
+	return s.writeMark()
+}
+
+func (s *Store) writeMark() error {
+	b, err := json.Marshal(mark{"muster", Schema, time.Now().UTC().Truncate(time.Second)})
+	if err != nil {
 		return err
 	}
+	path := filepath.Join(s.opt.Dir, "store.json")
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return fileError(what, path, err)
+		return fileError("open store "+s.opt.Dir, path, err)
 	}
 	return nil
 }
@@ -297,6 +313,9 @@ func (s *Store) giveUp(err error) {
 		s.err = &Error{
 			Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
 			Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+		}
+		if IsKind(err, Newer) { // it would not start
+			s.err = err
 		}
 		s.log.Error("store stopped", "reason", err)
 		close(s.done)

@@ -375,17 +375,6 @@ func TestOpen(t *testing.T) {
 			t.Fatalf("the process has sockets: %v", got)
 		}
 	})
-	t.Run("a newer schema is refused", func(t *testing.T) {
-		s := open(t, Options{})
-		if _, err := s.engine.client.Put(t.Context(), schemaKey, "7"); err != nil {
-			t.Fatal(err)
-		}
-		s.Close()
-		_, err := Open(t.Context(), Options{Dir: s.opt.Dir})
-		if !IsKind(err, Newer) || !strings.Contains(err.Error(), "schema 7") {
-			t.Fatalf("got %v", err)
-		}
-	})
 	t.Run("an unknown family of documents is refused as newer", func(t *testing.T) {
 		s := open(t, Options{})
 		s.Close()

@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/tidwall/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,14 +18,12 @@ import (
 	"muster/internal/model"
 )
 
-// The keys. schemaKey is outside the versioned prefix, so that every version finds it.
+// The keys. What is outside the versioned prefix is found by every version.
 const (
 	root         = "/muster/"
-	schemaKey    = root + "schema"
 	prefix       = root + "1/"
 	changeFamily = "change"
 	changePrefix = prefix + changeFamily + "/"
-	schema       = 1
 )
 
 // page is how many keys one read of the store takes at a start.
@@ -146,28 +142,15 @@ func (w *world) removeAbsent(old *world) {
 // decode reads the documents of the keys, on all processors when there are many. The place of a change record is left empty.
 func decode(kvs []*mvccpb.KeyValue) ([]model.Op, error) {
 	ops := make([]model.Op, len(kvs))
-	errs := make([]error, runtime.GOMAXPROCS(0))
-	var wg sync.WaitGroup
-	share := max(500, (len(kvs)+len(errs)-1)/len(errs))
-	for n := 0; n*share < len(kvs); n++ {
-		part := func() {
-			for i := n * share; i < min(len(kvs), (n+1)*share); i++ {
-				op, err := decodeOne(kvs[i])
-				if err != nil {
-					errs[n] = err
-					return
-				}
-				ops[i] = op
+	err := parallel(len(kvs), func(from, to int) (err error) {
+		for i, kv := range kvs[from:to] {
+			if ops[from+i], err = decodeOne(kv); err != nil {
+				return err
 			}
 		}
-		if len(kvs) <= share {
-			part()
-			break
-		}
-		wg.Go(part)
-	}
-	wg.Wait()
-	return ops, errors.Join(errs...)
+		return nil
+	})
+	return ops, err
 }
 
 func decodeOne(kv *mvccpb.KeyValue) (model.Op, error) {
@@ -178,7 +161,11 @@ func decodeOne(kv *mvccpb.KeyValue) (model.Op, error) {
 	if kind == changeFamily {
 		return model.Op{}, nil
 	}
-	d, err := model.Decode(model.Kind(kind), kv.Value)
+	text, err := unpack(kv.Value)
+	if err != nil {
+		return model.Op{}, fmt.Errorf("document %s/%s: %w", kind, name, err)
+	}
+	d, err := model.Decode(model.Kind(kind), text)
 	if err != nil {
 		return model.Op{}, fmt.Errorf("document %s/%s: %w", kind, name, err)
 	}
@@ -194,6 +181,9 @@ func (s *Store) watch(ctx context.Context) error {
 			return nil
 		case errors.Is(err, rpctypes.ErrCompacted): // we lag behind what is kept: read the whole again
 			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
+			if err := s.readSchema(ctx); err != nil {
+				return err
+			}
 			old := s.world.Load()
 			w, records, err := load(ctx, s.engine.client, old.snap.Revision+1)
 			if errors.Is(err, rpctypes.ErrCompacted) {
@@ -244,12 +234,22 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 	n := &world{docs: w.docs.Copy(), next: make(chan struct{})}
 	puts := make([]*mvccpb.KeyValue, 0, len(events))
 	var ops []model.Op
+	size := 0
 	for _, e := range events {
+		size += len(e.Kv.Value)
+		if string(e.Kv.Key) == schemaKey {
+			if err := s.noteSchema(e.Kv); err != nil {
+				return nil, err
+			}
+		}
 		if !strings.HasPrefix(string(e.Kv.Key), prefix) {
 			continue
 		}
 		kind, name, _ := strings.Cut(string(e.Kv.Key[len(prefix):]), "/")
 		op := model.Op{Kind: model.Kind(kind), Name: name}
+		if op.Kind == model.KindManager {
+			wake(s.raise)
+		}
 		switch {
 		case kind != changeFamily && e.Type == clientv3.EventTypeDelete:
 			ops = append(ops, op)
@@ -271,6 +271,9 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 		return nil, err
 	}
 	n.snap, err = model.Apply(w.snap, &model.Change{Revision: rev, Ops: append(ops, docs...)})
+	if size > large {
+		wake(s.swollen)
+	}
 	return n, err
 }
 
@@ -282,33 +285,4 @@ func (s *Store) publish(w *world) {
 	if s.order.Load() >= s.trimmed.Load()+uint64(s.opt.Changes)+trimEvery {
 		wake(s.trim)
 	}
-}
-
-// setSchema writes the version of the schema into a new store.
-func setSchema(ctx context.Context, c *clientv3.Client) error {
-	_, err := c.Put(ctx, schemaKey, strconv.Itoa(schema))
-	return err
-}
-
-// checkSchema refuses a store of a newer version.
-func checkSchema(ctx context.Context, c *clientv3.Client) error {
-	res, err := c.Get(ctx, schemaKey)
-	if err != nil {
-		return err
-	}
-	if len(res.Kvs) == 0 {
-		return fmt.Errorf("document %s is not there", schemaKey)
-	}
-	n, err := strconv.Atoi(string(res.Kvs[0].Value))
-	switch {
-	case err != nil || n < 1:
-		return fmt.Errorf("document %s: %q is no version", schemaKey, res.Kvs[0].Value)
-	case n > schema:
-		return &Error{
-			Kind: Newer,
-			Why:  fmt.Sprintf("it has schema %d, this program knows schemas up to %d", n, schema),
-			Do:   "Use the muster that wrote it, or a newer one",
-		}
-	}
-	return nil
 }
