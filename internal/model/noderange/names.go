@@ -4,12 +4,16 @@ import (
 	"iter"
 	"math/bits"
 	"sort"
+	"sync"
 )
 
-// Names is an index of names: each has a number, its place in natural order. It is immutable.
+// Names is an index of names: each has a number, its place in natural order. The names never change.
 type Names struct {
 	names  []string
 	series map[around]*[]place
+
+	mu      sync.Mutex
+	matched map[string]*Set // by regular expression
 }
 
 // around is what stands before and after the last number of a name; a name without a number has its text before and
@@ -115,6 +119,12 @@ func NewSet(size int) *Set { return &Set{make([]uint64, (size+63)/64), size} }
 // Add puts a place into the set.
 func (s *Set) Add(id int) { s.words[id/64] |= 1 << (id % 64) }
 
+// Remove takes a place out of the set.
+func (s *Set) Remove(id int) { s.words[id/64] &^= 1 << (id % 64) }
+
+// Size is how many names the set is over.
+func (s *Set) Size() int { return s.size }
+
 // Has says that a place is in the set.
 func (s *Set) Has(id int) bool { return s.words[id/64]&(1<<(id%64)) != 0 }
 
@@ -123,9 +133,7 @@ func (s *Set) Fill() {
 	for i := range s.words {
 		s.words[i] = ^uint64(0)
 	}
-	if r := s.size % 64; r != 0 {
-		s.words[len(s.words)-1] = 1<<r - 1
-	}
+	s.trim()
 }
 
 // Len is how many places are in the set.
@@ -151,7 +159,7 @@ func (s *Set) All() iter.Seq[int] {
 	}
 }
 
-// Or adds the other set.
+// Or adds the other set, which may be over fewer names.
 func (s *Set) Or(o *Set) {
 	for i, w := range o.words {
 		s.words[i] |= w
@@ -176,6 +184,21 @@ func (s *Set) AndNot(o *Set) {
 func (s *Set) Xor(o *Set) {
 	for i, w := range o.words {
 		s.words[i] ^= w
+	}
+}
+
+// Not turns the set into what is not in it.
+func (s *Set) Not() {
+	for i := range s.words {
+		s.words[i] = ^s.words[i]
+	}
+	s.trim()
+}
+
+// trim drops the bits behind the last place.
+func (s *Set) trim() {
+	if r := s.size % 64; r != 0 {
+		s.words[len(s.words)-1] &= 1<<r - 1
 	}
 }
 

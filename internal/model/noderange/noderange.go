@@ -15,7 +15,6 @@ package noderange
 
 import (
 	"iter"
-	"regexp"
 	"slices"
 )
 
@@ -23,10 +22,12 @@ import (
 type World interface {
 	// Has says that a node of exactly this name exists.
 	Has(name string) bool
+	// Alias is the node that has this alias; false when none has.
+	Alias(name string) (node string, ok bool)
 	// Names is the index of all nodes.
 	Names() *Names
-	// Group is the set of a group's members over Names(); false when there is no such group. Every node is in
-	// "everything", which is always there.
+	// Group is the set of a group's members over Names(), which is not changed; false when there is no such group.
+	// Every node is in "everything", which is always there.
 	Group(name string) (*Set, bool)
 	// Groups yields the names of all groups, for telling the nearest one.
 	Groups() iter.Seq[string]
@@ -36,10 +37,10 @@ type World interface {
 
 // Query is an attribute term: nodes whose effective value answers it.
 type Query struct {
-	Attr   string         // name or glob, "net.*.mac"
-	Negate bool           // != and !~
-	Value  string         // of = and !=
-	Regexp *regexp.Regexp // of =~ and !~, anchored; nil for = and !=
+	Attr   string  // name or glob, "net.*.mac"
+	Negate bool    // != and !~
+	Value  string  // of = and !=
+	Regexp *Regexp // of =~ and !~; nil for = and !=
 }
 
 // Options say what is done with names that do not exist.
@@ -108,11 +109,17 @@ func (p *Plan) exact(w World) ([]string, bool) {
 	}
 	names := make([]string, 0, len(l.of))
 	for _, t := range l.of {
-		if x, ok := t.(word); ok && w.Has(x.text) {
-			names = append(names, x.text)
-			continue
+		x, ok := t.(word)
+		if !ok {
+			return nil, false
 		}
-		return nil, false
+		name := x.text
+		if !w.Has(name) {
+			if name, ok = w.Alias(name); !ok {
+				return nil, false
+			}
+		}
+		names = append(names, name)
 	}
 	slices.SortFunc(names, Natural)
 	return slices.Compact(names), true

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 type fake struct {
 	names  *Names
 	groups map[string][]string
+	alias  map[string]string
 	attrs  map[string]map[string]string // node → attribute → value
 }
 
@@ -27,6 +27,11 @@ func newFake(names []string, groups map[string][]string) *fake {
 
 func (f *fake) Has(name string) bool { _, ok := f.names.Find(name); return ok }
 func (f *fake) Names() *Names        { return f.names }
+
+func (f *fake) Alias(name string) (string, bool) {
+	n, ok := f.alias[name]
+	return n, ok
+}
 
 func (f *fake) Groups() iter.Seq[string] { return maps.Keys(f.groups) }
 
@@ -342,9 +347,25 @@ type member struct {
 	w      *fake
 }
 
-func (m member) Name() string            { return m.name }
-func (m member) Exists(name string) bool { return m.w.Has(name) }
-func (m member) Groups() []string        { return m.groups }
+func (m member) Name() string                     { return m.name }
+func (m member) Has(name string) bool             { return m.w.Has(name) }
+func (m member) Alias(name string) (string, bool) { return m.w.Alias(name) }
+func (m member) Groups() []string                 { return m.groups }
+
+func (m member) HasGroup(name string) bool {
+	_, ok := m.w.groups[name]
+	return ok
+}
+
+func (m member) Aliases() []string {
+	var out []string
+	for a, n := range m.w.alias {
+		if n == m.name {
+			out = append(out, a)
+		}
+	}
+	return out
+}
 
 func (m member) Match(q Query) (bool, error) { return q.Match(m.w.attrs[m.name][q.Attr]), nil }
 
@@ -369,7 +390,10 @@ func TestNearest(t *testing.T) {
 }
 
 func TestQueryMatch(t *testing.T) {
-	re := regexp.MustCompile("^(?:a.*)$")
+	re, err := compile("a.*")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		q      Query
 		values []string
