@@ -138,15 +138,7 @@ func (c candidate) Match(q noderange.Query) (bool, error) {
 
 // Expand returns the nodes that a noderange names, in natural order. The error is a *noderange.Error.
 func (s *Snapshot) Expand(expr string, o noderange.Options) ([]NodeName, error) {
-	names, err := noderange.Expand(s.World(), expr, o)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]NodeName, len(names))
-	for i, n := range names {
-		out[i] = NodeName(n)
-	}
-	return out, nil
+	return noderange.ExpandTo[NodeName](s.World(), expr, o)
 }
 
 // World is the snapshot as noderanges see it.

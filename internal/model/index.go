@@ -1,6 +1,7 @@
 package model
 
 import (
+	"maps"
 	"math"
 	"path"
 	"slices"
@@ -291,6 +292,11 @@ func (s *Snapshot) newColumn(attr string, doc *Attr, static bool) *column {
 	f.begin()
 	id := 0
 	for n := range s.Nodes() {
+		if id == 1000 && len(c.values.values) > id/2 { // mostly different: room for all
+			ids := make(map[string]uint32, s.Len())
+			maps.Copy(ids, c.values.ids)
+			c.values.ids = ids
+		}
 		f.row(id, n)
 		id++
 	}

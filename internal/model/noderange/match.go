@@ -151,8 +151,13 @@ func matchWord(w word, c Candidate) bool {
 	if w.ranges == nil {
 		return false
 	}
-	if w.ranges.matches(c.Name()) || slices.ContainsFunc(c.Aliases(), w.ranges.matches) {
+	if w.ranges.matches(c.Name()) {
 		return true
+	}
+	for _, a := range c.Aliases() {
+		if w.ranges.matches(a) && means(a, c) == c.Name() {
+			return true
+		}
 	}
 	for _, g := range c.Groups() {
 		if w.ranges.matches(g) && means(g, c) == "" && c.HasGroup(g) {

@@ -98,11 +98,11 @@ func (n *Names) all() *Set {
 	return s
 }
 
-// pick reads a set out as names.
-func (n *Names) pick(s *Set) []string {
-	out := make([]string, 0, s.Len())
+// namesOf reads a set out as names.
+func namesOf[N ~string](n *Names, s *Set) []N {
+	out := make([]N, 0, s.Len())
 	for id := range s.All() {
-		out = append(out, n.names[id])
+		out = append(out, N(n.names[id]))
 	}
 	return out
 }

@@ -54,12 +54,15 @@ type Options struct {
 const limit = 1_000_000
 
 // Expand returns the nodes that the expression names, in natural order, each once. The error is an [*Error].
-func Expand(w World, expr string, o Options) ([]string, error) {
+func Expand(w World, expr string, o Options) ([]string, error) { return ExpandTo[string](w, expr, o) }
+
+// ExpandTo is [Expand] with names of a type of their own.
+func ExpandTo[N ~string](w World, expr string, o Options) ([]N, error) {
 	p, err := Parse(expr)
 	if err != nil {
 		return nil, err
 	}
-	if names, ok := p.exact(w); ok {
+	if names, ok := exact[N](p, w); ok {
 		return names, nil
 	}
 	e := &evaluation{world: w, names: w.Names()}
@@ -78,7 +81,7 @@ func Expand(w World, expr string, o Options) ([]string, error) {
 			}
 		}
 	}
-	return e.names.pick(set), nil
+	return namesOf[N](e.names, set), nil
 }
 
 // ExpandNames returns the names that the expression stands for, whether they exist or not, in natural order: for
@@ -102,12 +105,12 @@ func ExpandNames(expr string) ([]string, error) {
 }
 
 // exact answers the most usual expression, a few names of existing nodes, without an index.
-func (p *Plan) exact(w World) ([]string, bool) {
+func exact[N ~string](p *Plan, w World) ([]N, bool) {
 	l, ok := p.root.(list)
 	if !ok || len(l.without) > 0 || len(l.of) > 64 {
 		return nil, false
 	}
-	names := make([]string, 0, len(l.of))
+	names := make([]N, 0, len(l.of))
 	for _, t := range l.of {
 		x, ok := t.(word)
 		if !ok {
@@ -119,8 +122,8 @@ func (p *Plan) exact(w World) ([]string, bool) {
 				return nil, false
 			}
 		}
-		names = append(names, name)
+		names = append(names, N(name))
 	}
-	slices.SortFunc(names, Natural)
+	slices.SortFunc(names, func(a, b N) int { return Natural(string(a), string(b)) })
 	return slices.Compact(names), true
 }
