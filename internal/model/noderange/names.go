@@ -3,6 +3,7 @@ package noderange
 import (
 	"iter"
 	"math/bits"
+	"slices"
 	"sort"
 	"sync"
 )
@@ -11,6 +12,7 @@ import (
 type Names struct {
 	names  []string
 	series map[around]*[]place
+	breaks []uint64 // places whose name does not continue the one before by 1, as n8 n9
 
 	mu      sync.Mutex
 	matched map[string]*Set // by regular expression
@@ -33,10 +35,18 @@ func NewNames(names iter.Seq[string], count int) *Names {
 	n := &Names{names: make([]string, 0, count), series: map[around]*[]place{}}
 	var last around
 	var in *[]place
+	var before place
 	for s := range names {
 		a, p := split(s)
 		p.id = int32(len(n.names))
 		n.names = append(n.names, s)
+		if p.id%64 == 0 {
+			n.breaks = append(n.breaks, 0)
+		}
+		if a != last || p.value != before.value+1 {
+			n.breaks[p.id/64] |= 1 << (p.id % 64)
+		}
+		before = p
 		if in == nil || a != last {
 			last = a
 			if in = n.series[a]; in == nil {
@@ -143,6 +153,19 @@ func (s *Set) Len() int {
 		n += bits.OnesCount64(w)
 	}
 	return n
+}
+
+// Equal says that both sets hold the same.
+func (s *Set) Equal(o *Set) bool { return slices.Equal(s.words, o.words) }
+
+// Meets says that the sets have a place in common.
+func (s *Set) Meets(o *Set) bool {
+	for i, w := range o.words {
+		if s.words[i]&w != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // All yields the places in order.
