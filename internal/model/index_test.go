@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"muster/internal/model/noderange"
@@ -214,4 +216,58 @@ func applied(t *rapid.T, s *Snapshot, ops ...Op) *Snapshot {
 		t.Fatal(err)
 	}
 	return next
+}
+
+// TestFewNodesAreAskedOneByOne compares terms behind an intersection, which ask a few nodes, with the same terms over all.
+func TestFewNodesAreAskedOneByOne(t *testing.T) {
+	var ops []Op
+	for i := range 200 {
+		ops = append(ops, node(fmt.Sprintf("n%d", i), []GroupName{"g"}, fmt.Sprintf("location.rack=r%d", i%3), "custom.a={location.rack}"))
+	}
+	s := apply(t, Empty(), append(ops, group("g", "", "location.room=hall"), group("odd", "~.*[13579]", "bmc.user=odd"))...)
+	for _, term := range []string{"location.rack=r1", "custom.a=~r[12]", "custom.a!=r1", "*.room=hall", "location.*=~r2|x", "bmc.user=odd", "bmc.user!~odd"} {
+		few, err := s.Expand("n[1-9]@("+term+")", noderange.Options{})
+		if err != nil || len(s.archive.slots) > 0 {
+			t.Fatalf("%s: %v, %d views", term, err, len(s.archive.slots))
+		}
+		old := s.archive
+		s.archive = &archive{}
+		all, err := s.Expand("("+term+")@n[1-9]", noderange.Options{})
+		if err != nil || !slices.Equal(few, all) || len(all) == 0 {
+			t.Errorf("%s: %v one by one, %v from the column, %v", term, few, all, err)
+		}
+		if len(s.archive.slots) == 0 {
+			t.Errorf("%s asked every node", term)
+		}
+		s.archive = old
+	}
+}
+
+// TestViewsOfManyReaders asks while the world goes on; the race detector looks on.
+func TestViewsOfManyReaders(t *testing.T) {
+	s := apply(t, Empty(), group("odd", "~.*[13579]@custom.a=x", "custom.b=odd"), group("g", "", "custom.a=x"))
+	for i := range 100 {
+		s = apply(t, s, node(fmt.Sprintf("n%d", i), []GroupName{"g"}))
+	}
+	var now atomic.Pointer[Snapshot]
+	now.Store(s)
+	var readers sync.WaitGroup
+	for r := range 4 {
+		readers.Go(func() {
+			for range 200 {
+				s := now.Load()
+				for expr, want := range map[string]int{"custom.a=x": s.Len(), "custom.b=odd": 50, "odd": 50, "~n[0-9]": 10, "g,-custom.b=~o.*": s.Len() - 50} {
+					if got, err := s.Expand(expr, noderange.Options{}); err != nil || len(got) != want {
+						t.Errorf("reader %d: %s: %d nodes, %v; want %d", r, expr, len(got), err, want)
+						return
+					}
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		s = apply(t, s, node(fmt.Sprintf("n%d", i%50*2+100), []GroupName{"g"}, fmt.Sprintf("custom.c=%d", i)))
+		now.Store(s)
+	}
+	readers.Wait()
 }
