@@ -322,7 +322,8 @@ type filling struct {
 	doc  *Attr
 	glob globber
 
-	plain   bool // the value is the first one on the line of inheritance
+	nodes   evaluator // of the node that is asked now
+	plain   bool      // the value is the first one on the line of inheritance
 	dynamic []giver
 	groups  []GroupName // those for which inherited was found
 	found   bool
@@ -365,8 +366,7 @@ func (f *filling) begin() {
 
 func (f *filling) row(id int, n *Node) {
 	if !f.plain {
-		e := evaluator{s: f.s, n: n, static: f.static}
-		v, err := f.value(&e)
+		v, err := f.value(f.of(n))
 		f.set(id, v, err)
 		return
 	}
@@ -378,8 +378,7 @@ func (f *filling) row(id int, n *Node) {
 	f.last, f.lastID = o, math.MaxUint32
 	if !f.doc.asWritten(o) && hasExpression(o.written) {
 		f.derived = true
-		e := evaluator{s: f.s, n: n, static: f.static}
-		v, err := e.evaluated(f.attr, f.doc, o)
+		v, err := f.of(n).evaluated(f.attr, f.doc, o)
 		f.set(id, v, err)
 		return
 	}
@@ -397,6 +396,12 @@ func (f *filling) row(id int, n *Node) {
 		f.written[o] = k
 	}
 	f.rows[id], f.lastID = k, k
+}
+
+// of is the evaluator of a node; it is the same each time.
+func (f *filling) of(n *Node) *evaluator {
+	f.nodes.s, f.nodes.n, f.nodes.static = f.s, n, f.static
+	return &f.nodes
 }
 
 func (f *filling) value(e *evaluator) (string, error) {
@@ -499,7 +504,7 @@ func (c *column) moved(s *Snapshot, from *noderange.Names, nodes []NodeName) vie
 		n := s.Node(name)
 		delete(to.wrong, id)
 		to.derived = to.derived || hasExpression(n.Attrs[f.attr])
-		v, err := f.value(&evaluator{s: s, n: n, static: c.static})
+		v, err := f.value(f.of(n))
 		if !set(id, v, err) {
 			return nil
 		}

@@ -460,7 +460,7 @@ func (b *builder) record() {
 	}
 	st.linked = st.linked || b.meant()
 	if st.all || len(st.nodes) > 0 || len(b.were) > 0 {
-		if len(st.nodes) > 64+b.s.Len()/4 {
+		if len(st.nodes) > 64+b.s.Len()/64 { // its names would be kept for long
 			st.nodes, st.all = nil, true
 		}
 		b.s.history = b.old.history.and(st)
