@@ -135,7 +135,7 @@ func TestWithFiles(t *testing.T) {
 		"~n[,^/a],^/b":  "~n[,^/a],(n9,n8)",
 		"^/none":        "error",
 		"^/again":       "error",
-		"^/a^/b,x":      "error", // one path: a^ is part of it
+		"^/a^/b,x":      "(n1,n2,n[3,5])^/b,x", // and then the symmetric difference with a regular expression
 		"-^/a":          "-(n1,n2,n[3,5])",
 		"(^/a),-(^/b)":  "((n1,n2,n[3,5])),-((n9,n8))",
 		"n1@compute,^^": "n1@compute,^^",
@@ -454,5 +454,24 @@ func TestFollowSurvivesARestart(t *testing.T) {
 	}
 	if got := <-exit; got != 0 {
 		t.Errorf("exit status %d", got)
+	}
+}
+
+func TestWrongNoderangeIsShownOnATerminal(t *testing.T) {
+	var err strings.Builder
+	s := &session{err: &err, errTerminal: true}
+	if e := s.checkRange("n1,n[3-2]"); e == nil || !strings.HasPrefix(e.Error(), "noderange, column 6: ") {
+		t.Errorf("got %v", e)
+	}
+	if want := "  n1,n[3-2]\n       ^\n"; err.String() != want {
+		t.Errorf("got\n%swant\n%s", err.String(), want)
+	}
+	err.Reset()
+	s.errTerminal = false
+	if e := s.checkRange("n1,n[3-2]"); e == nil || err.Len() > 0 {
+		t.Errorf("got %v, %q", e, err.String())
+	}
+	if e := s.checkRange("n[1-2],compute"); e != nil {
+		t.Error(e)
 	}
 }

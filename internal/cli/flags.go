@@ -133,7 +133,7 @@ func (s *session) rangeOf(nr string) (api.Range, error) {
 	if strings.TrimSpace(r.Range) == "" {
 		return r, usage("noderange", "it is empty", "All nodes are the group everything")
 	}
-	return r, nil
+	return r, s.checkRange(r.Range)
 }
 
 // over is rangeOf for nodes that exist. The person is asked where --max-nodes says so; where nobody can be asked, the

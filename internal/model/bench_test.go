@@ -164,6 +164,56 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
+// BenchmarkRange is about terms over all nodes: cold, in a world that nobody asked yet; after a change of one node; warm.
+func BenchmarkRange(b *testing.B) {
+	for _, n := range sizes {
+		ops := append(cluster(n), group("odd", "~n.*[13579]@location.rack=~.*[0-4]", "custom.odd=yes"))
+		s := apply(b, Empty(), ops...)
+		s.Names()
+		for _, expr := range []string{
+			"bmc.user=admin", "location.rack=7", "custom.a7=~val.*", "bmc.address=~11\\.0\\..*", "net.*.address=~10\\..*", "custom.odd=yes", "odd",
+			"g3,-~n.*[3-7],(custom.group2=x@~n1.*|n2.*5),-location.rack=~.*3",
+		} {
+			ask := func(b *testing.B, s *Snapshot) {
+				if _, err := s.Expand(expr, noderange.Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			s := s.clone(s.Revision)
+			s.archive = &archive{}
+			b.Run(fmt.Sprintf("cold/%s/%d", expr, n), func(b *testing.B) {
+				defer processor(b)()
+				for b.Loop() {
+					c := s.clone(s.Revision)
+					c.archive = &archive{}
+					c.names = &nameIndex{}
+					b.StopTimer()
+					c.Names()
+					b.StartTimer()
+					ask(b, c)
+				}
+			})
+			b.Run(fmt.Sprintf("warm/%s/%d", expr, n), func(b *testing.B) {
+				defer processor(b)()
+				ask(b, s)
+				for b.Loop() {
+					ask(b, s)
+				}
+			})
+			b.Run(fmt.Sprintf("changed/%s/%d", expr, n), func(b *testing.B) {
+				defer processor(b)()
+				s := s.clone(s.Revision)
+				s.archive = &archive{}
+				ask(b, s)
+				for i := 0; b.Loop(); i++ {
+					s = apply(b, s, node("n500", s.Node("n500").Groups, fmt.Sprintf("location.rack=%d", i%100)))
+					ask(b, s)
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -55,6 +55,13 @@ func (s *Snapshot) groupsOf(n *Node, static bool) []GroupName {
 // Members returns the nodes of a group in natural order.
 func (s *Snapshot) Members(name GroupName) []NodeName {
 	var out []NodeName
+	if g := s.byGroup[name]; name != Everything && g != nil && g.plan != nil {
+		names := s.Names()
+		for id := range s.roll(g, false).All() {
+			out = append(out, NodeName(names.Name(id)))
+		}
+		return out
+	}
 	for n := range s.membersOf(name) {
 		out = append(out, n)
 	}
@@ -97,8 +104,21 @@ type candidate struct {
 	n *Node
 }
 
-func (c candidate) Name() string            { return string(c.n.Name) }
-func (c candidate) Exists(name string) bool { return c.s.Has(name) }
+func (c candidate) Name() string                     { return string(c.n.Name) }
+func (c candidate) Has(name string) bool             { return c.s.Has(name) }
+func (c candidate) Alias(name string) (string, bool) { return c.s.Alias(name) }
+
+func (c candidate) Aliases() []string {
+	out := make([]string, len(c.n.Aliases))
+	for i, a := range c.n.Aliases {
+		out[i] = string(a)
+	}
+	return out
+}
+
+func (c candidate) HasGroup(name string) bool {
+	return name == string(Everything) || c.s.byGroup[GroupName(name)] != nil
+}
 
 func (c candidate) Groups() []string {
 	out := make([]string, len(c.n.Groups))
@@ -109,24 +129,16 @@ func (c candidate) Groups() []string {
 }
 
 func (c candidate) Match(q noderange.Query) (bool, error) {
-	q, doc, err := c.s.prepare(q)
+	asked, doc, err := c.s.prepare(q)
 	if err != nil {
 		return false, err
 	}
-	return c.s.answers(q, doc, &evaluator{s: c.s, n: c.n, static: true})
+	return asked.answers(doc, &evaluator{s: c.s, n: c.n, static: true})
 }
 
 // Expand returns the nodes that a noderange names, in natural order. The error is a *noderange.Error.
 func (s *Snapshot) Expand(expr string, o noderange.Options) ([]NodeName, error) {
-	names, err := noderange.Expand(s.World(), expr, o)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]NodeName, len(names))
-	for i, n := range names {
-		out[i] = NodeName(n)
-	}
-	return out, nil
+	return noderange.ExpandTo[NodeName](s.World(), expr, o)
 }
 
 // World is the snapshot as noderanges see it.
@@ -134,8 +146,24 @@ func (s *Snapshot) World() noderange.World { return world{s} }
 
 type world struct{ *Snapshot }
 
+// still is the world that ranges of groups see: without dynamic groups, so there are no circles.
+type still struct{ *Snapshot }
+
 // Has says that a node of this name exists.
 func (s *Snapshot) Has(name string) bool { return s.Node(NodeName(name)) != nil }
+
+// Alias returns the node that has this alias; false when none has.
+func (s *Snapshot) Alias(name string) (string, bool) {
+	if s.aliased == 0 {
+		return "", false
+	}
+	for n := range s.Nodes() {
+		if slices.Contains(n.Aliases, NodeName(name)) {
+			return string(n.Name), true
+		}
+	}
+	return "", false
+}
 
 func (w world) Groups() iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -147,53 +175,52 @@ func (w world) Groups() iter.Seq[string] {
 	}
 }
 
-func (w world) Group(name string) (*noderange.Set, bool) {
-	names := w.Names()
-	set := noderange.NewSet(names.Len())
-	g := w.byGroup[GroupName(name)]
-	switch {
-	case name == string(Everything):
-		set.Fill()
-	case g == nil:
-		return nil, false
-	case g.plan != nil:
-		id := 0
-		for n := range w.Nodes() {
-			if slices.Contains(n.Groups, g.Name) || w.inRange(g, n) {
-				set.Add(id)
-			}
-			id++
-		}
-	default:
-		for n := range w.listing(g.Name) {
-			if id, ok := names.Find(string(n)); ok {
-				set.Add(id)
-			}
-		}
-	}
-	return set, true
-}
+func (w world) Group(name string) (*noderange.Set, bool) { return w.group(name, false) }
 
 func (w world) Match(q noderange.Query, within *noderange.Set) (*noderange.Set, error) {
-	q, doc, err := w.prepare(q)
+	return w.match(q, within, false)
+}
+
+func (w still) Groups() iter.Seq[string] { return world(w).Groups() }
+
+func (w still) Group(name string) (*noderange.Set, bool) { return w.group(name, true) }
+
+func (w still) Match(q noderange.Query, within *noderange.Set) (*noderange.Set, error) {
+	return w.match(q, within, true)
+}
+
+func (s *Snapshot) group(name string, static bool) (*noderange.Set, bool) {
+	if name == string(Everything) {
+		set := noderange.NewSet(s.Names().Len())
+		set.Fill()
+		return set, true
+	}
+	g := s.byGroup[GroupName(name)]
+	if g == nil {
+		return nil, false
+	}
+	return s.roll(g, static), true
+}
+
+// match answers an attribute term for nodes: a few are asked one by one, many from a column.
+func (s *Snapshot) match(q noderange.Query, within *noderange.Set, static bool) (*noderange.Set, error) {
+	asked, doc, err := s.prepare(q)
 	if err != nil {
 		return nil, err
 	}
-	names := w.Names()
+	names := s.Names()
 	set := noderange.NewSet(names.Len())
-	e := evaluator{s: w.Snapshot}
 	test := func(id int, n *Node) error {
-		e.n = n
-		in, err := w.answers(q, doc, &e)
+		in, err := asked.answers(doc, &evaluator{s: s, n: n, static: static})
 		if in {
 			set.Add(id)
 		}
 		return err
 	}
-	if holders, ok := w.portHolders(q); ok {
+	if holders, ok := s.portHolders(asked.Query); ok {
 		for n := range holders {
 			if id, ok := names.Find(string(n)); ok && within.Has(id) {
-				if err := test(id, w.Node(n)); err != nil {
+				if err := test(id, s.Node(n)); err != nil {
 					return nil, err
 				}
 			}
@@ -202,69 +229,50 @@ func (w world) Match(q noderange.Query, within *noderange.Set) (*noderange.Set, 
 	}
 	if within.Len() < names.Len()/16 {
 		for id := range within.All() {
-			if err := test(id, w.Node(NodeName(names.Name(id)))); err != nil {
+			if err := test(id, s.Node(NodeName(names.Name(id)))); err != nil {
 				return nil, err
 			}
 		}
 		return set, nil
 	}
-	id := 0
-	for n := range w.Nodes() {
-		if within.Has(id) {
-			if err := test(id, n); err != nil {
-				return nil, err
-			}
-		}
-		id++
-	}
-	return set, nil
+	return s.column(q.Attr, doc, static).answer(asked.Query, within)
 }
 
-// prepare brings the value of an attribute term into the form that values have. doc is nil for a glob.
-func (s *Snapshot) prepare(q noderange.Query) (noderange.Query, *Attr, error) {
+// prepared is an attribute term whose value has the form that values have.
+type prepared struct{ noderange.Query }
+
+// prepare refuses terms that have no answer. doc is nil for a glob.
+func (s *Snapshot) prepare(q noderange.Query) (prepared, *Attr, error) {
 	if isGlob(q.Attr) {
 		if m, ok := canonicalMAC(q.Value); ok && strings.HasSuffix(q.Attr, "mac") {
 			q.Value = m
 		}
-		return q, nil, nil
+		return prepared{q}, nil, nil
 	}
 	doc, ok := Lookup(AttrName(q.Attr))
 	if !ok {
 		u := unknownAttr(AttrName(q.Attr))
-		return q, nil, &noderange.Error{What: u.What, Do: u.Do}
+		return prepared{q}, nil, &noderange.Error{What: u.What, Do: u.Do}
 	}
 	if doc.Secret {
-		return q, nil, &noderange.Error{What: q.Attr + " is secret", Why: "asking for it would tell it", Do: "Ask for another attribute"}
+		return prepared{q}, nil, &noderange.Error{What: q.Attr + " is secret", Why: "asking for it would tell it", Do: "Ask for another attribute"}
 	}
 	if q.Regexp == nil {
 		if v, err := doc.Canonical(q.Value); err == nil {
 			q.Value = v
 		}
 	}
-	return q, doc, nil
+	return prepared{q}, doc, nil
 }
 
-// answers says whether the node's value answers a prepared term; for a glob, whether that of any attribute does.
-func (s *Snapshot) answers(q noderange.Query, doc *Attr, e *evaluator) (bool, error) {
+// answers says whether the node's value answers the term; for a glob, whether that of any attribute does.
+func (q prepared) answers(doc *Attr, e *evaluator) (bool, error) {
 	if doc != nil {
 		v, err := e.attr(AttrName(q.Attr))
-		return err == nil && q.Match(v), err
+		return err == nil && q.Query.Match(v), err
 	}
-	var values []string
-	for _, a := range e.attrsOf([]string{q.Attr}) {
-		if isSecret(a) {
-			continue
-		}
-		v, err := e.attr(a)
-		if err != nil {
-			return false, err
-		}
-		values = append(values, v)
-	}
-	if len(values) == 0 {
-		values = []string{""}
-	}
-	return q.Match(values...), nil
+	values, err := (&globber{glob: q.Attr}).values(e)
+	return err == nil && q.Query.Match(values...), err
 }
 
 // portHolders answers net.*.mac=… and net.*.address=… from the index.

@@ -44,6 +44,9 @@ type Snapshot struct {
 	addrs   *btree.BTreeG[holder]
 	ports   table[NodeName, ports] // what a node has in macs and addrs
 	names   *nameIndex             // the same as long as no node comes or goes
+	history history                // what the archive needs to know
+	archive *archive               // the same for ever
+	aliased int                    // aliases of all nodes
 	memo    *memo                  // the same for ever
 }
 
@@ -91,6 +94,8 @@ func Empty() *Snapshot {
 		addrs:   newTree(byKey),
 		ports:   newTable[NodeName, ports](),
 		names:   &nameIndex{},
+		history: history{&step{}},
+		archive: &archive{},
 		memo:    &memo{},
 	}
 }
@@ -192,6 +197,9 @@ func Apply(s *Snapshot, c *Change) (*Snapshot, error) {
 type builder struct {
 	old, s *Snapshot
 	dirty  []NodeName // to be indexed again
+	step   step       // what the change does to views
+	named  []string   // names of nodes and groups, and aliases, that came or went
+	were   []*Group   // group documents before and after, in pairs
 	all    bool       // all nodes are
 	shared bool       // byGroup still belongs to old
 	spared bool       // used still belongs to old
@@ -207,6 +215,7 @@ func build(old *Snapshot, c *Change) (*builder, error) {
 	if !b.shared {
 		b.regroup()
 	}
+	b.record()
 	if b.all {
 		for n := range b.s.Nodes() {
 			b.dirty = append(b.dirty, n.Name)
@@ -251,6 +260,9 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		addrs:       s.addrs.Copy(),
 		ports:       s.ports.copy(),
 		names:       s.names,
+		history:     s.history,
+		archive:     s.archive,
+		aliased:     s.aliased,
 		memo:        s.memo,
 	}
 }
@@ -284,6 +296,7 @@ func (b *builder) put(op Op, rev Revision) error {
 		return set(s.states, NodeName(op.Name), op.Doc, func(*State) {})
 	case KindNetwork:
 		s.Described = rev
+		b.step.all = true
 		return set(s.networks, NetworkName(op.Name), op.Doc, func(d *Network) { d.Revision = rev })
 	case KindUser:
 		return set(s.users, UserName(op.Name), op.Doc, func(d *User) { d.Revision = rev })
@@ -318,6 +331,11 @@ func set[K ~string, V any](t table[K, V], k K, doc any, stamp func(*V)) error {
 // node keeps what is found from a node in step. Either document may be nil.
 func (b *builder) node(name NodeName, was, is *Node) {
 	b.dirty = append(b.dirty, name)
+	b.step.nodes = append(b.step.nodes, name)
+	if (was == nil) != (is == nil) {
+		b.named = append(b.named, string(name))
+	}
+	b.aliases(was, is)
 	if (was == nil) != (is == nil) && b.s.names == b.old.names {
 		b.s.names = &nameIndex{}
 	}
@@ -342,6 +360,10 @@ func (b *builder) node(name NodeName, was, is *Node) {
 
 // group keeps what is found from a group in step. Either document may be nil.
 func (b *builder) group(name GroupName, was, is *Group) {
+	b.were = append(b.were, was, is)
+	if (was == nil) != (is == nil) {
+		b.named = append(b.named, string(name))
+	}
 	if b.shared {
 		b.s.byGroup = maps.Clone(b.s.byGroup)
 		b.shared = false
@@ -386,6 +408,89 @@ func (b *builder) movesPorts(was, is *Group) bool {
 		}
 	}
 	return false
+}
+
+// aliases keeps the count of aliases.
+func (b *builder) aliases(was, is *Node) {
+	var before, after []NodeName
+	if was != nil {
+		before = was.Aliases
+	}
+	if is != nil {
+		after = is.Aliases
+	}
+	if slices.Equal(before, after) {
+		return
+	}
+	b.s.aliased += len(after) - len(before)
+	for _, a := range slices.Concat(before, after) {
+		b.named = append(b.named, string(a))
+	}
+}
+
+// record adds the step of the change to the history.
+func (b *builder) record() {
+	st := &b.step
+	for pair := range slices.Chunk(b.were, 2) {
+		was, is := pair[0], pair[1]
+		var x, y Group
+		if was != nil {
+			x = *was
+		}
+		if is != nil {
+			y = *is
+		}
+		changed := differences(x.Attrs, y.Attrs)
+		if x.Range != y.Range { // who has its attributes may be others
+			put(&st.groups, x.Name, y.Name)
+			changed = func(yield func(AttrName) bool) {
+				for _, attrs := range []map[AttrName]string{x.Attrs, y.Attrs} {
+					for a := range attrs {
+						if !yield(a) {
+							return
+						}
+					}
+				}
+			}
+		}
+		for a := range changed {
+			put(&st.attrs, a)
+			st.linked = st.linked || b.s.isUsed(a)
+		}
+	}
+	st.linked = st.linked || b.meant()
+	if st.all || len(st.nodes) > 0 || len(b.were) > 0 {
+		if len(st.nodes) > 64+b.s.Len()/64 { // its names would be kept for long
+			st.nodes, st.all = nil, true
+		}
+		b.s.history = b.old.history.and(st)
+	}
+}
+
+func put[K comparable](m *map[K]bool, keys ...K) {
+	if *m == nil {
+		*m = map[K]bool{}
+	}
+	for _, k := range keys {
+		(*m)[k] = true
+	}
+}
+
+// meant says that a range may mean another thing by a name that came or went.
+func (b *builder) meant() bool {
+	if len(b.named) == 0 {
+		return false
+	}
+	words := map[string]bool{}
+	for _, g := range slices.Concat(b.old.dynamic, b.s.dynamic) {
+		for _, w := range g.plan.Groups() {
+			words[w] = true
+		}
+	}
+	return len(words) > 0 && slices.ContainsFunc(b.named, func(n string) bool {
+		g := GroupName(n)
+		return words[n] || b.s.byGroup[g] != nil || b.old.byGroup[g] != nil
+	})
 }
 
 // differences yields the attributes that are not the same in both.

@@ -3,6 +3,7 @@ package noderange
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // Error refuses an expression: what is wrong at which column (1 is the first byte), why, and what to do.
@@ -41,9 +42,33 @@ func fail(column int, what, why, do string) *Error {
 	return &Error{Column: column, What: what, Why: why, Do: do}
 }
 
-// nearest finds what the first few unknown names were meant to be; a person does not read more.
+// Caret shows where in the expression the error is: a line of it, and below an arrow. "" when that is not known.
+func (e *Error) Caret(expr string) string {
+	const before, after = 40, 30 // letters shown on both sides
+	at := e.Column - 1
+	if at < 0 || at > len(expr) {
+		return ""
+	}
+	left, right := []rune(expr[:at]), []rune(expr[at:])
+	if len(left) > before {
+		left = append([]rune("…"), left[len(left)-before:]...)
+	}
+	if len(right) > after {
+		right = append(right[:after:after], '…')
+	}
+	line := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, string(left)+string(right))
+	return "  " + line + "\n  " + strings.Repeat(" ", len(left)) + "^"
+}
+
+// nearest finds what unknown names were meant to be: of as many as can be looked for at once.
 func (e *evaluation) nearest() {
-	const told = 10
+	const comparisons = 2_000_000
+	told := max(10, comparisons/(1+len(e.names.names)))
 	for i := range min(told, len(e.unknown)) {
 		u := &e.unknown[i]
 		u.Near = Nearest(u.Name, func(yield func(string) bool) {
@@ -63,13 +88,23 @@ func (e *evaluation) nearest() {
 
 // refusal makes one error of all unknown names.
 func (e *evaluation) refusal() *Error {
+	const most = 10 // hints
 	names := make([]string, len(e.unknown))
-	var hints []string
+	var nears []string
+	meant := map[string][]string{}
 	for i, u := range e.unknown {
 		names[i] = u.Name
-		if u.Near != "" && len(hints) < 3 {
-			hints = append(hints, u.Near+" for "+u.Name)
+		if u.Near == "" {
+			continue
 		}
+		if meant[u.Near] == nil {
+			nears = append(nears, u.Near)
+		}
+		meant[u.Near] = append(meant[u.Near], u.Name)
+	}
+	var hints []string
+	for _, n := range nears[:min(most, len(nears))] {
+		hints = append(hints, n+" for "+Fold(meant[n]))
 	}
 	r := &Error{Column: e.unknown[0].Column, Unknown: e.unknown}
 	if len(names) == 1 {
@@ -79,7 +114,7 @@ func (e *evaluation) refusal() *Error {
 		}
 		return r
 	}
-	r.What = fmt.Sprintf("%d names are neither node nor group", len(names))
+	r.What = fmt.Sprintf("%d names are neither node nor group", len(names)+e.more)
 	r.Why = Fold(names)
 	if len(hints) > 0 {
 		r.Do = "Did you mean " + strings.Join(hints, ", ") + "?"

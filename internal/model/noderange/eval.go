@@ -11,12 +11,34 @@ import (
 type evaluation struct {
 	world   World
 	names   *Names
+	lenient bool // names that do not exist are left out, and pages refused
 	unknown []Unknown
 	seen    map[string]bool
+	more    int // unknown names besides those
+	work    int // words of sets that were gone through
+}
+
+const (
+	maxUnknown = 100_000 // names that are told
+	maxWork    = 1 << 30 // about a second
+)
+
+// find is the place of the node that a name or alias stands for.
+func (e *evaluation) find(name string) (int, bool) {
+	id, ok := e.names.Find(name)
+	if !ok {
+		if name, ok = e.world.Alias(name); ok {
+			id, ok = e.names.Find(name)
+		}
+	}
+	return id, ok
 }
 
 // expr returns a set of its own. Nodes outside of within need not be looked at: they are dropped later.
 func (e *evaluation) expr(x expr, within *Set) (*Set, error) {
+	if e.work += 16 + len(within.words); e.work > maxWork {
+		return nil, fail(1, "the expression is too much", "working it out takes too long", "Make a group of a part")
+	}
 	switch x := x.(type) {
 	case list:
 		return e.list(x, within)
@@ -43,13 +65,16 @@ func (e *evaluation) expr(x expr, within *Set) (*Set, error) {
 			return s.Clone(), nil
 		}
 		s := e.names.empty()
-		if id, ok := e.names.Find(x.name); ok {
+		if id, ok := e.find(x.name); ok {
 			s.Add(id)
 		} else {
 			e.miss(x.name, x.column)
 		}
 		return s, nil
 	case pick:
+		if within.Len() >= e.names.Len()/16 {
+			return e.names.matching(x.re).Clone(), nil
+		}
 		s := e.names.empty()
 		for id := range within.All() {
 			if x.re.MatchString(e.names.names[id]) {
@@ -80,7 +105,7 @@ func (e *evaluation) list(l list, within *Set) (*Set, error) {
 	s := e.names.empty()
 	for _, x := range l.of {
 		if w, ok := x.(word); ok { // of 100,000 names none needs a set of its own
-			if id, ok := e.names.Find(w.text); ok {
+			if id, ok := e.find(w.text); ok {
 				s.Add(id)
 				continue
 			}
@@ -102,6 +127,9 @@ func (e *evaluation) list(l list, within *Set) (*Set, error) {
 }
 
 func (e *evaluation) page(p page) (*Set, error) {
+	if e.lenient {
+		return nil, pageOfOne()
+	}
 	s := e.names.all()
 	if p.x != nil {
 		var err error
@@ -133,7 +161,7 @@ func (e *evaluation) group(name string) (*Set, bool) {
 
 func (e *evaluation) word(w word) (*Set, error) {
 	s := e.names.empty()
-	if id, ok := e.names.Find(w.text); ok {
+	if id, ok := e.find(w.text); ok {
 		s.Add(id)
 		return s, nil
 	}
@@ -141,7 +169,7 @@ func (e *evaluation) word(w word) (*Set, error) {
 		return g.Clone(), nil
 	}
 	switch {
-	case w.wrong != nil:
+	case w.wrong != nil && !e.lenient:
 		return nil, w.wrong
 	case w.ranges != nil:
 		e.ranged(s, w)
@@ -156,22 +184,14 @@ func (e *evaluation) word(w word) (*Set, error) {
 func (e *evaluation) ranged(s *Set, w word) {
 	p := w.ranges
 	if len(p.dims) == 0 { // both ends are the same
-		if id, ok := e.names.Find(p.text[0]); ok {
-			s.Add(id)
-		} else {
-			e.groupOrMiss(s, p.text[0], w.column)
-		}
+		e.element(s, p.text[0], w.column)
 		return
 	}
 	last := len(p.dims) - 1
 	before, after := p.text[last], p.text[last+1]
 	if strings.ContainsAny(after, "0123456789") || before == "" && last > 0 || before != "" && digit(before[len(before)-1]) {
 		p.each(func(b []byte) bool {
-			if id, ok := e.names.Find(string(b)); ok {
-				s.Add(id)
-			} else {
-				e.groupOrMiss(s, string(b), w.column)
-			}
+			e.element(s, string(b), w.column)
 			return true
 		})
 		return
@@ -196,14 +216,30 @@ func (e *evaluation) ranged(s *Set, w word) {
 					s.Add(int(in[i].id))
 					continue
 				}
-				e.groupOrMiss(s, string(appendNumber(b, v, sp.width))+after, w.column)
+				e.absent(s, string(appendNumber(b, v, sp.width))+after, w.column)
 			}
 		}
 		return true
 	})
 }
 
-func (e *evaluation) groupOrMiss(s *Set, name string, column int) {
+// element adds a name of a range.
+func (e *evaluation) element(s *Set, name string, column int) {
+	if id, ok := e.names.Find(name); ok {
+		s.Add(id)
+		return
+	}
+	e.absent(s, name, column)
+}
+
+// absent adds what a name stands for that is no node's.
+func (e *evaluation) absent(s *Set, name string, column int) {
+	if node, ok := e.world.Alias(name); ok {
+		if id, ok := e.names.Find(node); ok {
+			s.Add(id)
+			return
+		}
+	}
 	if g, ok := e.world.Group(name); ok {
 		s.Or(g)
 		return
@@ -212,6 +248,13 @@ func (e *evaluation) groupOrMiss(s *Set, name string, column int) {
 }
 
 func (e *evaluation) miss(name string, column int) {
+	if e.lenient {
+		return
+	}
+	if len(e.unknown) == maxUnknown {
+		e.more++
+		return
+	}
 	if e.seen == nil {
 		e.seen = map[string]bool{}
 	}
@@ -228,6 +271,7 @@ type free struct {
 }
 
 func (f *free) Has(name string) bool            { _, ok := f.names.Find(name); return ok }
+func (f *free) Alias(string) (string, bool)     { return "", false }
 func (f *free) Names() *Names                   { return f.names }
 func (f *free) Group(string) (*Set, bool)       { return nil, false }
 func (f *free) Groups() iter.Seq[string]        { return slices.Values([]string(nil)) }

@@ -11,20 +11,20 @@ import (
 //
 // Names of the same texts and paddings are points, one dimension for each number; they are merged along the last
 // dimension into lists, then lists that are equal along the one before it, and so on.
-func Fold(names []string) string {
-	var b strings.Builder
+func Fold(names []string) string { return strings.Join(foldWords(names), ",") }
+
+// foldWords is Fold, each range by itself.
+func foldWords(names []string) []string {
 	var boxes []box
 	for _, f := range families(names) {
 		boxes = append(boxes, f.boxes()...)
 	}
 	slices.SortStableFunc(boxes, func(x, y box) int { return Natural(x.first, y.first) })
+	out := make([]string, len(boxes))
 	for i, x := range boxes {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		x.write(&b)
+		out[i] = x.String()
 	}
-	return b.String()
+	return out
 }
 
 // maxDims is the number of numbers of a name that are folded; those before them count as text.
@@ -45,12 +45,17 @@ type box struct {
 	sets  []string // what stands between the texts: "7", or "[1-3,5]"
 }
 
-func (x box) write(b *strings.Builder) {
+func (x box) String() string {
+	if len(x.sets) == 0 {
+		return x.text[0]
+	}
+	var b strings.Builder
 	for i, s := range x.sets {
 		b.WriteString(x.text[i])
 		b.WriteString(s)
 	}
 	b.WriteString(x.text[len(x.text)-1])
+	return b.String()
 }
 
 // families sorts the names by their texts. Neighbours mostly have the same ones, which is seen without a map.

@@ -1,12 +1,18 @@
 package noderange
 
+import "slices"
+
 // Candidate is one node that a plan is asked about.
 type Candidate interface {
 	// Name of the node.
 	Name() string
-	// Exists says that a node of this name exists: it wins over a group of the same name.
-	Exists(name string) bool
-	// Groups are the groups the node is in.
+	// Has says that a node of this name exists, and Alias which node has this alias: both win over a group.
+	Has(name string) bool
+	Alias(name string) (node string, ok bool)
+	// Aliases are those of the node.
+	Aliases() []string
+	// HasGroup says that a group of this name exists, and Groups which ones the node is in.
+	HasGroup(name string) bool
 	Groups() []string
 	// Match answers an attribute term.
 	Match(q Query) (bool, error)
@@ -25,6 +31,25 @@ func (q Query) Match(values ...string) bool {
 		}
 	}
 	return q.Negate
+}
+
+// Key is the same for terms that the same values answer, whatever the attribute.
+func (q Query) Key() string {
+	sign := "="
+	if q.Negate {
+		sign = "!="
+	}
+	if q.Regexp != nil {
+		return sign + "~" + q.Regexp.String()
+	}
+	return sign + q.Value
+}
+
+// Set returns the nodes that the expression names, as [Plan.Match] says for each of them: names that do not exist are left
+// out. The error, an [*Error], is that of any node that has no answer, or of a page.
+func (p *Plan) Set(w World) (*Set, error) {
+	e := &evaluation{world: w, names: w.Names(), lenient: true}
+	return e.expr(p.root, e.names.all())
 }
 
 // Groups are the names that the expression may mean as groups; ranges of groups are not among them.
@@ -83,11 +108,14 @@ func match(x expr, c Candidate) (bool, error) {
 		}
 		return in, err
 	case page:
-		return false, fail(0, "a page (> and <) does not say of one node whether it is meant", "", "Leave it out")
+		return false, pageOfOne()
 	case word:
 		return matchWord(x, c), nil
 	case group:
-		return inGroup(x.name, c), nil
+		if hasGroup(x.name, c) {
+			return inGroup(x.name, c), nil
+		}
+		return means(x.name, c) == c.Name(), nil
 	case pick:
 		return x.re.MatchString(c.Name()), nil
 	case query:
@@ -100,15 +128,25 @@ func match(x expr, c Candidate) (bool, error) {
 	panic("noderange: no such expression")
 }
 
+// means is the node that a name or alias stands for; "" when it stands for none.
+func means(name string, c Candidate) string {
+	if name == c.Name() || c.Has(name) {
+		return name
+	}
+	node, _ := c.Alias(name)
+	return node
+}
+
+func pageOfOne() *Error {
+	return fail(0, "a page (> and <) does not say of one node whether it is meant", "", "Leave it out")
+}
+
 func matchWord(w word, c Candidate) bool {
-	if w.text == c.Name() {
-		return true
+	if n := means(w.text, c); n != "" {
+		return n == c.Name()
 	}
-	if c.Exists(w.text) {
-		return false
-	}
-	if inGroup(w.text, c) {
-		return true
+	if hasGroup(w.text, c) {
+		return inGroup(w.text, c)
 	}
 	if w.ranges == nil {
 		return false
@@ -116,22 +154,23 @@ func matchWord(w word, c Candidate) bool {
 	if w.ranges.matches(c.Name()) {
 		return true
 	}
+	for _, a := range c.Aliases() {
+		if w.ranges.matches(a) && means(a, c) == c.Name() {
+			return true
+		}
+	}
 	for _, g := range c.Groups() {
-		if w.ranges.matches(g) && !c.Exists(g) {
+		if w.ranges.matches(g) && means(g, c) == "" && c.HasGroup(g) {
 			return true
 		}
 	}
 	return false
 }
 
+func hasGroup(name string, c Candidate) bool {
+	return name == "all" || name == "everything" || c.HasGroup(name)
+}
+
 func inGroup(name string, c Candidate) bool {
-	if name == "all" || name == "everything" {
-		return true
-	}
-	for _, g := range c.Groups() {
-		if g == name {
-			return true
-		}
-	}
-	return false
+	return name == "all" || name == "everything" || slices.Contains(c.Groups(), name)
 }

@@ -3,13 +3,19 @@ package noderange
 import (
 	"iter"
 	"math/bits"
+	"slices"
 	"sort"
+	"sync"
 )
 
-// Names is an index of names: each has a number, its place in natural order. It is immutable.
+// Names is an index of names: each has a number, its place in natural order. The names never change.
 type Names struct {
 	names  []string
 	series map[around]*[]place
+	breaks []uint64 // places whose name does not continue the one before by 1, as n8 n9
+
+	mu      sync.Mutex
+	matched map[string]*Set // by regular expression
 }
 
 // around is what stands before and after the last number of a name; a name without a number has its text before and
@@ -29,10 +35,18 @@ func NewNames(names iter.Seq[string], count int) *Names {
 	n := &Names{names: make([]string, 0, count), series: map[around]*[]place{}}
 	var last around
 	var in *[]place
+	var before place
 	for s := range names {
 		a, p := split(s)
 		p.id = int32(len(n.names))
 		n.names = append(n.names, s)
+		if p.id%64 == 0 {
+			n.breaks = append(n.breaks, 0)
+		}
+		if a != last || p.value != before.value+1 {
+			n.breaks[p.id/64] |= 1 << (p.id % 64)
+		}
+		before = p
 		if in == nil || a != last {
 			last = a
 			if in = n.series[a]; in == nil {
@@ -94,11 +108,11 @@ func (n *Names) all() *Set {
 	return s
 }
 
-// pick reads a set out as names.
-func (n *Names) pick(s *Set) []string {
-	out := make([]string, 0, s.Len())
+// namesOf reads a set out as names.
+func namesOf[N ~string](n *Names, s *Set) []N {
+	out := make([]N, 0, s.Len())
 	for id := range s.All() {
-		out = append(out, n.names[id])
+		out = append(out, N(n.names[id]))
 	}
 	return out
 }
@@ -115,6 +129,12 @@ func NewSet(size int) *Set { return &Set{make([]uint64, (size+63)/64), size} }
 // Add puts a place into the set.
 func (s *Set) Add(id int) { s.words[id/64] |= 1 << (id % 64) }
 
+// Remove takes a place out of the set.
+func (s *Set) Remove(id int) { s.words[id/64] &^= 1 << (id % 64) }
+
+// Size is how many names the set is over.
+func (s *Set) Size() int { return s.size }
+
 // Has says that a place is in the set.
 func (s *Set) Has(id int) bool { return s.words[id/64]&(1<<(id%64)) != 0 }
 
@@ -123,9 +143,7 @@ func (s *Set) Fill() {
 	for i := range s.words {
 		s.words[i] = ^uint64(0)
 	}
-	if r := s.size % 64; r != 0 {
-		s.words[len(s.words)-1] = 1<<r - 1
-	}
+	s.trim()
 }
 
 // Len is how many places are in the set.
@@ -135,6 +153,19 @@ func (s *Set) Len() int {
 		n += bits.OnesCount64(w)
 	}
 	return n
+}
+
+// Equal says that both sets hold the same.
+func (s *Set) Equal(o *Set) bool { return slices.Equal(s.words, o.words) }
+
+// Meets says that the sets have a place in common.
+func (s *Set) Meets(o *Set) bool {
+	for i, w := range o.words {
+		if s.words[i]&w != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // All yields the places in order.
@@ -151,7 +182,7 @@ func (s *Set) All() iter.Seq[int] {
 	}
 }
 
-// Or adds the other set.
+// Or adds the other set, which may be over fewer names.
 func (s *Set) Or(o *Set) {
 	for i, w := range o.words {
 		s.words[i] |= w
@@ -176,6 +207,21 @@ func (s *Set) AndNot(o *Set) {
 func (s *Set) Xor(o *Set) {
 	for i, w := range o.words {
 		s.words[i] ^= w
+	}
+}
+
+// Not turns the set into what is not in it.
+func (s *Set) Not() {
+	for i := range s.words {
+		s.words[i] = ^s.words[i]
+	}
+	s.trim()
+}
+
+// trim drops the bits behind the last place.
+func (s *Set) trim() {
+	if r := s.size % 64; r != 0 {
+		s.words[len(s.words)-1] &= 1<<r - 1
 	}
 }
 

@@ -28,8 +28,15 @@ func Nearest(name string, candidates iter.Seq[string]) string {
 	return best
 }
 
-// distance counts the typing mistakes between two words (optimal string alignment); it gives up at most.
+// distance counts the typing mistakes between two words (optimal string alignment); it gives up at most. What both begin
+// and end with counts nothing.
 func distance(a, b string, most int) int {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
 	var rows [3][256]int
 	before, above, row := rows[0][:len(b)+1], rows[1][:len(b)+1], rows[2][:len(b)+1]
 	for j := range above {

@@ -15,7 +15,6 @@ package noderange
 
 import (
 	"iter"
-	"regexp"
 	"slices"
 )
 
@@ -23,10 +22,12 @@ import (
 type World interface {
 	// Has says that a node of exactly this name exists.
 	Has(name string) bool
+	// Alias is the node that has this alias; false when none has.
+	Alias(name string) (node string, ok bool)
 	// Names is the index of all nodes.
 	Names() *Names
-	// Group is the set of a group's members over Names(); false when there is no such group. Every node is in
-	// "everything", which is always there.
+	// Group is the set of a group's members over Names(), which is not changed; false when there is no such group.
+	// Every node is in "everything", which is always there.
 	Group(name string) (*Set, bool)
 	// Groups yields the names of all groups, for telling the nearest one.
 	Groups() iter.Seq[string]
@@ -36,10 +37,10 @@ type World interface {
 
 // Query is an attribute term: nodes whose effective value answers it.
 type Query struct {
-	Attr   string         // name or glob, "net.*.mac"
-	Negate bool           // != and !~
-	Value  string         // of = and !=
-	Regexp *regexp.Regexp // of =~ and !~, anchored; nil for = and !=
+	Attr   string  // name or glob, "net.*.mac"
+	Negate bool    // != and !~
+	Value  string  // of = and !=
+	Regexp *Regexp // of =~ and !~; nil for = and !=
 }
 
 // Options say what is done with names that do not exist.
@@ -53,12 +54,15 @@ type Options struct {
 const limit = 1_000_000
 
 // Expand returns the nodes that the expression names, in natural order, each once. The error is an [*Error].
-func Expand(w World, expr string, o Options) ([]string, error) {
+func Expand(w World, expr string, o Options) ([]string, error) { return ExpandTo[string](w, expr, o) }
+
+// ExpandTo is [Expand] with names of a type of their own.
+func ExpandTo[N ~string](w World, expr string, o Options) ([]N, error) {
 	p, err := Parse(expr)
 	if err != nil {
 		return nil, err
 	}
-	if names, ok := p.exact(w); ok {
+	if names, ok := exact[N](p, w); ok {
 		return names, nil
 	}
 	e := &evaluation{world: w, names: w.Names()}
@@ -77,7 +81,7 @@ func Expand(w World, expr string, o Options) ([]string, error) {
 			}
 		}
 	}
-	return e.names.pick(set), nil
+	return namesOf[N](e.names, set), nil
 }
 
 // ExpandNames returns the names that the expression stands for, whether they exist or not, in natural order: for
@@ -101,19 +105,25 @@ func ExpandNames(expr string) ([]string, error) {
 }
 
 // exact answers the most usual expression, a few names of existing nodes, without an index.
-func (p *Plan) exact(w World) ([]string, bool) {
+func exact[N ~string](p *Plan, w World) ([]N, bool) {
 	l, ok := p.root.(list)
 	if !ok || len(l.without) > 0 || len(l.of) > 64 {
 		return nil, false
 	}
-	names := make([]string, 0, len(l.of))
+	names := make([]N, 0, len(l.of))
 	for _, t := range l.of {
-		if x, ok := t.(word); ok && w.Has(x.text) {
-			names = append(names, x.text)
-			continue
+		x, ok := t.(word)
+		if !ok {
+			return nil, false
 		}
-		return nil, false
+		name := x.text
+		if !w.Has(name) {
+			if name, ok = w.Alias(name); !ok {
+				return nil, false
+			}
+		}
+		names = append(names, N(name))
 	}
-	slices.SortFunc(names, Natural)
+	slices.SortFunc(names, func(a, b N) int { return Natural(string(a), string(b)) })
 	return slices.Compact(names), true
 }

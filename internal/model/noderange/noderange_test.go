@@ -1,11 +1,12 @@
 package noderange
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
-	"regexp"
+	gopath "path"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 type fake struct {
 	names  *Names
 	groups map[string][]string
+	alias  map[string]string
 	attrs  map[string]map[string]string // node → attribute → value
 }
 
@@ -27,6 +29,11 @@ func newFake(names []string, groups map[string][]string) *fake {
 
 func (f *fake) Has(name string) bool { _, ok := f.names.Find(name); return ok }
 func (f *fake) Names() *Names        { return f.names }
+
+func (f *fake) Alias(name string) (string, bool) {
+	n, ok := f.alias[name]
+	return n, ok
+}
 
 func (f *fake) Groups() iter.Seq[string] { return maps.Keys(f.groups) }
 
@@ -51,11 +58,30 @@ func (f *fake) Match(q Query, within *Set) (*Set, error) {
 	}
 	s := NewSet(f.names.Len())
 	for id := range within.All() {
-		if q.Match(f.attrs[f.names.Name(id)][q.Attr]) {
+		values := []string{f.attrs[f.names.Name(id)][q.Attr]}
+		if strings.ContainsAny(q.Attr, "*?") {
+			for a, v := range f.attrs[f.names.Name(id)] {
+				if ok, _ := gopath.Match(q.Attr, a); ok {
+					values = append(values, v)
+				}
+			}
+		}
+		if q.Match(values...) {
 			s.Add(id)
 		}
 	}
 	return s, nil
+}
+
+// groupsOf are the groups that a node is in.
+func (f *fake) groupsOf(node string) []string {
+	var out []string
+	for g, members := range f.groups {
+		if slices.Contains(members, node) {
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 func numbered(format string, from, to int) []string {
@@ -80,44 +106,59 @@ func xcat() *fake {
 	})
 }
 
+// TestExpandAnswersAsXCAT is the table of answers that xCAT gives in that cluster, with what is answered otherwise on purpose.
 func TestExpandAnswersAsXCAT(t *testing.T) {
 	w := xcat()
 	for _, c := range []struct {
 		expr           string
 		nodes, unknown int
+		otherwise      string // what xCAT answers instead, and why that is not done here
 	}{
-		{"node1-node10", 10, 0},
-		{"node001-node010", 0, 10},
-		{"node[01-10]", 1, 9},
-		{"node1:node10", 10, 0},
-		{"f[1-2]n[1-3]", 6, 0},
-		{"f1n1-f1n5", 5, 0},
-		{"node10+3", 4, 0},
-		{"node1-node10,-node3-node5,node4", 7, 0},
-		{"-node17-node32,g1", 114, 0},
-		{"(node1-node5,node9)@node3-node20", 4, 0},
-		{"all,-(m,n,frames)", 133, 0},
-		{"all,-/node.*", 11062, 0},
-		{"g1@frames", 0, 0},
-		{"all@m@compute,-m00001", 9999, 0},
-		{"m@n,node1", 1, 0},
-		{"node1-node3@node2-node5", 2, 0},
-		{"node1,@node1", 1, 0},
-		{"-node1", 0, 0},
-		{"@g1", 130, 0}, // xCAT: nothing before it to intersect; here: the group
-		{"node1-node5-node9", 0, 1},
-		{"node[1-3][4-5]", 6, 0},
-		{"/node1", 1, 0},
-		{"/frame.*", 0, 0},
+		{expr: "node1-node10", nodes: 10},
+		{expr: "node001-node010", unknown: 10},
+		{expr: "node[01-10]", nodes: 1, unknown: 9}, // node10 only
+		{expr: "node1:node10", nodes: 10},
+		{expr: "f[1-2]n[1-3]", nodes: 6},
+		{expr: "f1n1-f1n5", nodes: 5},
+		{expr: "node10+3", nodes: 4},
+		{expr: "node1-node10,-node3-node5,node4", nodes: 7}, // node4 stays out
+		{expr: "-node17-node32,g1", nodes: 114},
+		{expr: "(node1-node5,node9)@node3-node20", nodes: 4},
+		{expr: "all,-(m,n,frames)", nodes: 133},
+		{expr: "all,-/node.*", nodes: 11062},
+		{expr: "g1@frames"},
+		{expr: "all@m@compute,-m00001", nodes: 9999},
+		{expr: "m@n,node1", nodes: 1},
+		{expr: "node1-node3@node2-node5", nodes: 2},
+		{expr: "node1,@node1", nodes: 1, otherwise: "the same, as nothing is before the @; here it is the node, as no group has that name"},
+		{expr: "-node1"},
+		{expr: "@g1", nodes: 130, otherwise: "0, as nothing is before the @; here, as for ClusterShell, an @ that begins a term names a group"},
+		{expr: "node1-node5-node9", unknown: 1},
+		{expr: "node[1-3][4-5]", nodes: 6}, // node14 … node35
+		{expr: "/node1", nodes: 1},
+		{expr: "/frame.*"},
 	} {
 		var skipped []Unknown
 		got, err := Expand(w, c.expr, Options{Known: true, Skipped: func(u Unknown) { skipped = append(skipped, u) }})
 		if err != nil || len(got) != c.nodes || len(skipped) != c.unknown {
-			t.Errorf("%s: %d nodes, %d unknown, %v; want %d, %d", c.expr, len(got), len(skipped), err, c.nodes, c.unknown)
+			t.Errorf("%s: %d nodes, %d unknown, %v; want %d, %d (xCAT: %s)", c.expr, len(got), len(skipped), err, c.nodes, c.unknown, cmp.Or(c.otherwise, "the same"))
+		}
+		if !slices.IsSortedFunc(got, Natural) {
+			t.Errorf("%s: not in natural order", c.expr)
 		}
 		_, err = Expand(w, c.expr, Options{})
 		if (err != nil) != (c.unknown > 0) {
 			t.Errorf("%s: error %v with %d unknown names", c.expr, err, c.unknown)
+		}
+	}
+	for expr, want := range map[string]string{
+		"node[01-10]":                     "node10",
+		"node1-node10,-node3-node5,node4": "node[1-2,6-10]",
+		"node[1-3][4-5]":                  "node[14-15,24-25,34-35]",
+		"node10+3":                        "node[10-13]",
+	} {
+		if got, err := Expand(w, expr, Options{Known: true}); err != nil || Fold(got) != want {
+			t.Errorf("%s is %s, %v; want %s", expr, Fold(got), err, want)
 		}
 	}
 }
@@ -129,6 +170,7 @@ func TestExpand(t *testing.T) {
 	}, map[string][]string{
 		"compute": {"n1", "n2", "n3"}, "rack1": {"r1u01", "r1u02"}, "rack2": {"r2u01", "r2u02"}, "web": {"n9"}, "p-q": {"n10"},
 	})
+	w.alias = map[string]string{"al7": "n9", "al8": "n10", "compute2": "n1"}
 	w.attrs = map[string]map[string]string{
 		"n1": {"custom.role": "db", "custom.note": "a,b"}, "n2": {"custom.role": "web"}, "n3": {"custom.role": "webcache"},
 	}
@@ -195,6 +237,42 @@ func TestExpand(t *testing.T) {
 		"all@x.cluster":                   "x.cluster",
 		"everything,-all":                 "",
 		"n9,compute@(n1,web),-(@web&web)": "n1,n9",
+		// All other forms of the page, each once more.
+		"n[1-3],n[1-3]":        "n1,n2,n3",
+		"al7":                  "n9", // a node, else an alias, else a group
+		"al[7-8]":              "n9,n10",
+		"al7-al8":              "n9,n10",
+		"al7+1":                "n9,n10",
+		"@al7":                 "n9",
+		"(al7)":                "n9",
+		"n9,al7":               "n9",
+		"web,@web":             "n9,web",
+		"n9:n11":               "n9,n10,n11",
+		"n9..n11":              "n9,n10,n11",
+		"n9+2":                 "n9,n10,n11",
+		"r1u01:r2u02":          "r1u01,r1u02,r2u01,r2u02",
+		"r1u01..r2u01":         "r1u01,r2u01",
+		"n1&n1":                "n1",
+		"compute@n1@n2":        "",
+		"compute@n[1-2]^n2":    "n1", // left to right
+		"n1^compute@n[1-2]":    "n2",
+		"-n2,compute":          "n1,n3",
+		"compute,-n1,-n2":      "n3",
+		"compute!n1!n2":        "n3",
+		"compute,-(n1,n2),n1":  "n3",
+		"everything>1":         "10",
+		"everything<21>1":      "web",
+		"~N1":                  "", // names compare case-sensitively
+		"~(?i)N1":              "n1",
+		"~n1|n2":               "n1,n2",
+		"~^n1$":                "n1",
+		"/n1":                  "n1", // the closing slash may be left out
+		"custom.*=web":         "n2",
+		"custom.r?le=db":       "n1",
+		"compute@custom.*!=db": "n2,n3",
+		"custom.role='db'":     "n1",
+		"n1@custom.note!=":     "n1",
+		"n2@custom.note=":      "n2", // unset is the empty string
 	} {
 		got, err := Expand(w, expr, Options{})
 		if err != nil || strings.Join(got, ",") != want {
@@ -209,7 +287,7 @@ func TestExpandRefuses(t *testing.T) {
 		"":                        `noderange, column 1: the noderange is empty. Write "everything" for all nodes`,
 		"n1,rakc1":                "noderange, column 4: no node or group rakc1. Did you mean rack1?",
 		"web1":                    "noderange, column 1: no node or group web1. Did you mean Web1?",
-		"n1-n4":                   "noderange, column 1: 2 names are neither node nor group: n[3-4]. Did you mean n1 for n3, n1 for n4?",
+		"n1-n4":                   "noderange, column 1: 2 names are neither node nor group: n[3-4]. Did you mean n1 for n[3-4]?",
 		"n10-n1":                  "noderange, column 1: the range 10-1 runs backwards: a range goes up. Write 1-10",
 		"n[10-1]":                 "noderange, column 3: the range 10-1 runs backwards: a range goes up. Write 1-10",
 		"n[1-]":                   "noderange, column 3: a number is missing: brackets hold numbers of at most 18 digits and ranges of them. Write [1-20], [1,3,5-9] or [1-20/2]",
@@ -236,6 +314,9 @@ func TestExpandRefuses(t *testing.T) {
 		"^n1":                     "noderange, column 1: ^ has nothing before it: a^b is what is in one of both only; ^/path names a file. Write both sides",
 		"east%n1":                 "noderange, column 1: % names other sites: this service is one site by itself. Leave out what stands before the % and the % itself",
 		"east,west%n1":            "noderange, column 1: % names other sites: this service is one site by itself. Leave out what stands before the % and the % itself",
+		"all%all":                 "noderange, column 1: % names other sites: this service is one site by itself. Leave out what stands before the % and the % itself",
+		"n1,(site-2%n[1-3])":      "noderange, column 5: % names other sites: this service is one site by itself. Leave out what stands before the % and the % itself",
+		"n2,N1,RACK1":             "noderange, column 4: 2 names are neither node nor group: N1,RACK1. Did you mean n1 for N1, rack1 for RACK1?",
 		"@":                       "noderange, column 1: @ without a group. Write @ and the name of a group",
 		"n1>":                     "noderange, column 3: a page needs a count: after > comes a whole number. Write >10<20 for ten nodes after the first twenty",
 		"n1>1>2":                  "noderange, column 5: a second >: a page has one limit and one start. Take one away",
@@ -262,6 +343,93 @@ func TestExpandTellsEveryUnknownName(t *testing.T) {
 	want := []Unknown{{"n3", "n1", 1}, {"n4", "n1", 1}, {"n5", "n1", 1}, {"x7", "", 8}}
 	if !slices.Equal(e.Unknown, want) {
 		t.Errorf("got %v, want %v", e.Unknown, want)
+	}
+}
+
+func TestCaretPointsAtTheColumn(t *testing.T) {
+	for expr, want := range map[string]string{
+		"n1,rakc1":                            "  n1,rakc1\n     ^",
+		"n1\t;":                               "  n1 ;\n     ^",
+		strings.Repeat("n1,", 50) + "(n1":     "  …" + strings.Repeat("n1,", 50)[110:] + "(n1\n  " + strings.Repeat(" ", 41) + "^",
+		"(" + strings.Repeat("n1,", 50)[:149]: "  (" + strings.Repeat("n1,", 50)[:29] + "…\n  ^",
+	} {
+		_, err := Parse(expr)
+		if err == nil {
+			_, err = Expand(newFake([]string{"n1"}, nil), expr, Options{})
+		}
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Fatalf("%s: %v", expr, err)
+		}
+		if e.Caret(expr) != want {
+			t.Errorf("%s (%v):\n%s\nwant\n%s", expr, err, e.Caret(expr), want)
+		}
+	}
+	if got := (&Error{}).Caret("n1"); got != "" {
+		t.Errorf("no column: %q", got)
+	}
+}
+
+// TestExpandIsBounded gives expressions that would be too much work or memory for what they are long.
+func TestExpandIsBounded(t *testing.T) {
+	w := newFake(numbered("n%d", 1, 2000), map[string][]string{"g": {"n1"}})
+	for what, expr := range map[string]string{
+		"parentheses":         strings.Repeat("(", 1<<20),
+		"closed ones":         strings.Repeat("(", 200) + "n1" + strings.Repeat(")", 200),
+		"brackets":            "n" + strings.Repeat("[1-9]", 1000),
+		"open brackets":       strings.Repeat("[", 1<<20),
+		"a huge range":        "n[1-999999999999999999]",
+		"many ranges":         strings.Repeat("n[1-100000],", 1000) + "n1",
+		"long names":          strings.Repeat("a", 2000) + "[1-100000]",
+		"regular expressions": strings.Repeat("~n.*x,", 100_000) + "n1",
+		"a long one":          "~" + strings.Repeat("(a|b)", 400_000),
+		"attribute terms":     strings.Repeat("custom.a=b,", 100_000) + "n1",
+		"repetitions":         "~(((a{100}){100}){100}){100}",
+		"a long text":         strings.Repeat("x", maxText+1),
+		"a large number":      "n99999999999999999+999999999999999999",
+	} {
+		if _, err := Expand(w, expr, Options{}); err == nil {
+			t.Errorf("%s were taken", what)
+		}
+	}
+	for what, expr := range map[string]string{
+		"groups":        strings.Repeat("g,", 200_000) + "g",
+		"intersections": "g" + strings.Repeat("@g", 200_000),
+		"pages":         strings.Repeat("(", 90) + "g" + strings.Repeat(">1)", 90),
+	} {
+		if got, err := Expand(w, expr, Options{}); err != nil || len(got) != 1 {
+			t.Errorf("%s: %d nodes, %v", what, len(got), err)
+		}
+	}
+	_, err := Expand(w, "x[1-1000000]", Options{})
+	var e *Error
+	if !errors.As(err, &e) || len(e.Unknown) != maxUnknown || !strings.HasPrefix(e.What, "1000000 names") {
+		t.Errorf("a million unknown names: %d told, %.100v", len(e.Unknown), err)
+	}
+}
+
+func TestRegexpAgreesWithTheLibrary(t *testing.T) {
+	texts := []string{"", "n", "n1", "n10", "n17", "rack1-u07", "rack2-u17", "N1", "nn", "n1\n", "nü7", "n\xff7", "ab", "abab", "n1n1", "x.y", "xzy"}
+	simple := 0
+	for _, s := range []string{
+		"n.*", ".*7", "n.*7", "n1", "n[0-9]+", `n\d+`, "rack[12]-.*7", "n.+", ".*", ".", "..", "n.?", "(ab)*", "(?i)n1", "a|n1", "n1[07]?", "[^n].*", "n.*1.*", "(n)(1)", "^n1$", "^n.*", "n$", "",
+		"(?s).*", "[^a]*", `x\.y`, "x.y", "[[:alpha:]]+", `\pL\d`, "n1{2}", "n$1", "(?:n|r).*", "[ü-ÿ]*", "nü.*",
+	} {
+		re, err := compile(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if re.simple {
+			simple++
+		}
+		for _, x := range texts {
+			if got, want := re.MatchString(x), re.Regexp.MatchString(x); got != want {
+				t.Errorf("%s of %q: %v, want %v", s, x, got, want)
+			}
+		}
+	}
+	if simple < 15 {
+		t.Errorf("only %d are matched byte by byte", simple)
 	}
 }
 
@@ -342,9 +510,25 @@ type member struct {
 	w      *fake
 }
 
-func (m member) Name() string            { return m.name }
-func (m member) Exists(name string) bool { return m.w.Has(name) }
-func (m member) Groups() []string        { return m.groups }
+func (m member) Name() string                     { return m.name }
+func (m member) Has(name string) bool             { return m.w.Has(name) }
+func (m member) Alias(name string) (string, bool) { return m.w.Alias(name) }
+func (m member) Groups() []string                 { return m.groups }
+
+func (m member) HasGroup(name string) bool {
+	_, ok := m.w.groups[name]
+	return ok
+}
+
+func (m member) Aliases() []string {
+	var out []string
+	for a, n := range m.w.alias {
+		if n == m.name {
+			out = append(out, a)
+		}
+	}
+	return out
+}
 
 func (m member) Match(q Query) (bool, error) { return q.Match(m.w.attrs[m.name][q.Attr]), nil }
 
@@ -369,7 +553,10 @@ func TestNearest(t *testing.T) {
 }
 
 func TestQueryMatch(t *testing.T) {
-	re := regexp.MustCompile("^(?:a.*)$")
+	re, err := compile("a.*")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		q      Query
 		values []string

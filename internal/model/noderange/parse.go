@@ -2,7 +2,6 @@ package noderange
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -53,7 +52,7 @@ type group struct {
 
 // pick is ~regex and /regex.
 type pick struct {
-	re     *regexp.Regexp
+	re     *Regexp
 	column int
 }
 
@@ -103,13 +102,18 @@ type parser struct {
 	at    int
 	depth int
 	names uint64 // that all ranges so far stand for
-	local int    // up to here, sites has found no %
-	terms []term
+	bytes uint64 // of these names
+	// costly counts regular expressions and attribute terms
+	costly int
+	local  int // up to here, sites has found no %
+	terms  []term
 }
 
 const (
-	maxText  = 4 << 20 // bytes of an expression
-	maxDepth = 100     // parentheses within each other
+	maxText   = 4 << 20  // bytes of an expression
+	maxDepth  = 100      // parentheses within each other
+	maxBytes  = 64 << 20 // of all names that the ranges stand for
+	maxCostly = 1000     // regular expressions and attribute terms
 )
 
 func (p *parser) parse() (*Plan, error) {
@@ -370,7 +374,7 @@ func (p *parser) until(stops string) {
 }
 
 // regexp reads up to the end of the term; slash allows a closing slash.
-func (p *parser) regexp(start int, slash bool) (*regexp.Regexp, error) {
+func (p *parser) regexp(start int, slash bool) (*Regexp, error) {
 	from := p.at
 	for p.until(",@&!^)<>"); p.peek() == '^' && (p.at == from || p.text[p.at-1] == '|'); p.until(",@&!^)<>") {
 		p.at++ // the beginning of the name, and not the operator
@@ -382,7 +386,10 @@ func (p *parser) regexp(start int, slash bool) (*regexp.Regexp, error) {
 	if s == "" {
 		return nil, fail(start+1, "the regular expression is empty", "", "Write it after "+p.text[start:from])
 	}
-	re, err := regexp.Compile("^(?:" + s + ")$")
+	if p.costly += 1 + len(s)/1000; p.costly > maxCostly {
+		return nil, p.tooCostly(start)
+	}
+	re, err := compile(s)
 	if err != nil {
 		return nil, fail(start+1, "no regular expression "+s, strings.TrimPrefix(err.Error(), "error parsing regexp: "), "The syntax is that of RE2")
 	}
@@ -426,11 +433,17 @@ func (p *parser) word() (expr, error) {
 		return nil, w.wrong
 	}
 	if w.ranges != nil {
-		if p.names += w.ranges.size(); p.names > limit {
+		p.names += w.ranges.size()
+		p.bytes += w.ranges.size() * uint64(len(text)+8)
+		if p.names > limit || p.bytes > maxBytes {
 			return nil, fail(start+1, "the expression is too much", fmt.Sprintf("it stands for more than %d names", limit), "Narrow its ranges, or name a group")
 		}
 	}
 	return p.leaf(w), nil
+}
+
+func (p *parser) tooCostly(start int) *Error {
+	return fail(start+1, "the expression is too much", fmt.Sprintf("it has more than %d regular expressions and attribute terms", maxCostly), "Make a group of a part, or one regular expression of several: ~a.*|b.*")
 }
 
 // sites says that a % comes later in this comma list of plain names: site1,site2%nodes.
@@ -475,6 +488,9 @@ func (p *parser) query(start int, attr string) (expr, error) {
 		p.at++
 	default:
 		return nil, nil
+	}
+	if p.costly++; p.costly > maxCostly {
+		return nil, p.tooCostly(start)
 	}
 	if attr == "" {
 		return nil, fail(start+1, "an attribute is missing", "", "Write attr=value")

@@ -232,6 +232,41 @@ func TestSetLaws(t *testing.T) {
 	})
 }
 
+// FuzzExpand: never panics, ends, answers nodes of the world in order, and the same a second time.
+func FuzzExpand(f *testing.F) {
+	for _, s := range []string{"g,-n[1-3]", "(((g)))", "~n.*[12]", "n[1-3][1-9][1-9]", "custom.a=b", "everything>3<1", "al1@g", "@x:g^~.*", "-(n1,all)", "~(a+)+$"} {
+		f.Add(s)
+	}
+	w := newFake(numbered("n%d", 1, 300), map[string][]string{"g": {"n1", "n7"}, "n1-n3": {"n9"}})
+	w.alias = map[string]string{"al1": "n5"}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := Expand(w, s, Options{Known: true})
+		again, errAgain := Expand(w, s, Options{Known: true})
+		if (err == nil) != (errAgain == nil) || !slices.Equal(got, again) {
+			t.Fatalf("%q: %v, %v, and then %v, %v", s, got, err, again, errAgain)
+		}
+		if !slices.IsSortedFunc(got, Natural) || slices.ContainsFunc(got, func(n string) bool { return !w.Has(n) }) {
+			t.Fatalf("%q: %v", s, got)
+		}
+		if text := Abbreviate(w, got); len(got) > 0 {
+			if back, err := Expand(w, text, Options{}); err != nil || !slices.Equal(back, got) {
+				t.Fatalf("%q: %v is abbreviated to %s, which is %v, %v", s, got, text, back, err)
+			}
+		}
+		p, err := Parse(s)
+		if err != nil {
+			return
+		}
+		set, err := p.Set(w)
+		for id, n := range w.names.names {
+			in, merr := p.Match(member{n, w.groupsOf(n), w})
+			if err == nil && merr == nil && in != set.Has(id) {
+				t.Fatalf("%q: %s is in: %v, of the set: %v", s, n, in, set.Has(id))
+			}
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"n1", "n1-n20", "n[1-20/2],-n3", "r[1-3]u[01-10]", "n10+3", "~n.*,/a{1,2}/", "a.b=c", "a.b!~c", "@g&h^i!j", "(a,(b))>3<2", "^/etc/x", "a,b%c",
