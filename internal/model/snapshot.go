@@ -15,8 +15,8 @@ import (
 // them; the zero value is none.
 type Snapshot struct {
 	Revision Revision
-	// Described is the revision of the last change to a node or group: what does not depend on observations need only
-	// look again when it moved.
+	// Described is the revision of the last change to a document that people write: to any but those of the kinds deployment,
+	// identity and state. What does not depend on these need only look again when it moved.
 	Described Revision
 
 	// copying is held while Apply copies the tables: the copy stamps the original, which readers do not look at, but
@@ -275,7 +275,8 @@ func (b *builder) put(op Op, rev Revision) error {
 		}
 		return err
 	case KindImage:
-		return set(s.images, ImageName(op.Name), op.Doc, func(*Image) {})
+		s.Described = rev
+		return set(s.images, ImageName(op.Name), op.Doc, func(d *Image) { d.Revision = rev })
 	case KindDeployment:
 		return set(s.deployments, NodeName(op.Name), op.Doc, func(d *Deployment) { d.Revision = rev })
 	case KindIdentity:
@@ -290,8 +291,10 @@ func (b *builder) put(op Op, rev Revision) error {
 	case KindRole:
 		return set(s.roles, RoleName(op.Name), op.Doc, func(d *Role) { d.Revision = rev })
 	case KindManager:
+		s.Described = rev
 		return set(s.managers, ManagerName(op.Name), op.Doc, func(d *Manager) { d.Revision = rev })
 	case KindSealKey:
+		s.Described = rev
 		return set(s.sealKeys, op.Name, op.Doc, func(d *SealKey) { d.Revision = rev })
 	}
 	return &UnknownKindError{op.Kind}
