@@ -121,22 +121,30 @@ func (m *memo) check(doc *Attr, value string) *Problem {
 // AssignGroups is Assign for the groups of a node: value is names with commas between them. "=" replaces the list, "+="
 // appends those that are not in it, "-=" removes. Everything is in no list: every node is a member.
 func AssignGroups(groups []GroupName, op, value string) ([]GroupName, error) {
-	var out []GroupName
+	out, err := assignNames(groups, op, value)
+	return slices.DeleteFunc(out, func(g GroupName) bool { return g == Everything }), err
+}
+
+// AssignAliases is AssignGroups for the aliases of a node.
+func AssignAliases(aliases []NodeName, op, value string) ([]NodeName, error) {
+	return assignNames(aliases, op, value)
+}
+
+func assignNames[S ~string](names []S, op, value string) ([]S, error) {
+	var out []S
 	if op != "=" {
-		out = slices.Clone(groups)
+		out = slices.Clone(names)
 	}
 	for name := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ' ' }) {
 		if p := CheckName(name); p != nil {
 			return nil, p
 		}
-		g := GroupName(name)
-		at := slices.Index(out, g)
+		at := slices.Index(out, S(name))
 		switch {
-		case g == Everything:
 		case op == "-=" && at >= 0:
 			out = slices.Delete(out, at, at+1)
 		case op != "-=" && at < 0:
-			out = append(out, g)
+			out = append(out, S(name))
 		}
 	}
 	return out, nil

@@ -125,6 +125,10 @@ func (c *checker) node(name string, n *Node) {
 	if name == string(Everything) || name == "all" {
 		c.tell(Problem{Node: n.Name, What: name + " cannot be the name of a node", Why: "it stands for all nodes", Do: "Choose another name"})
 	}
+	c.named(n)
+	if l := n.Lock; l != nil && (l.Actor == "" || l.Time.IsZero()) {
+		c.tell(Problem{Node: n.Name, What: "its lock says not who or since when", Do: "Give both"})
+	}
 	for i, g := range n.Groups {
 		switch {
 		case g == Everything:
@@ -142,6 +146,49 @@ func (c *checker) node(name string, n *Node) {
 	bad := c.written(n.Attrs, n.Name, "")
 	c.expressions(n, bad)
 }
+
+// named checks that the name and the aliases of a node stand for nothing else.
+func (c *checker) named(n *Node) {
+	tell := func(what, why, do string) { c.tell(Problem{Node: n.Name, What: what, Why: why, Do: do}) }
+	if other := c.s.firstHolder(c.s.aliases, string(n.Name)); other != nil && other.Name != n.Name {
+		tell("its name is taken", "it is an alias of node "+string(other.Name), "muster set "+string(other.Name)+" alias-="+string(n.Name))
+	}
+	if c.new(n.Name) && n.Name != "all" && c.s.byGroup[GroupName(n.Name)] != nil { // one that is there already is left alone
+		tell("its name is taken", "it is that of a group", "Choose another name")
+	}
+	for i, a := range n.Aliases {
+		what := "alias " + quoted(string(a))
+		if p := CheckName(string(a)); p != nil {
+			tell(what+" is no name", p.Why, p.Do)
+			continue
+		}
+		why := ""
+		for other := range holding(c.s.aliases, string(a)) {
+			if other != n.Name {
+				why = "node " + string(other) + " has it, too"
+				break
+			}
+		}
+		switch {
+		case a == n.Name:
+			why = "it is the node's own name"
+		case a == NodeName(Everything) || a == "all":
+			why = "it stands for all nodes"
+		case c.s.Node(a) != nil:
+			why = "there is a node of this name"
+		case c.s.byGroup[GroupName(a)] != nil:
+			why = "there is a group of this name"
+		case slices.Contains(n.Aliases[:i], a):
+			why = "it is there twice"
+		}
+		if why != "" {
+			tell(what+" is taken", why, "Choose another alias, or leave it out")
+		}
+	}
+}
+
+// new says that the change makes the node: then what is wrong with its name is told of it.
+func (c *checker) new(n NodeName) bool { return c.old.Node(n) == nil }
 
 func (c *checker) nearGroup(g string) string {
 	if len(c.found) == maxProblems {
@@ -196,6 +243,12 @@ func (c *checker) group(name string, g *Group) {
 	c.name(CheckName(name), "", g.Name)
 	if name == "all" {
 		c.tell(Problem{Group: g.Name, What: "all cannot be the name of a group", Why: "it stands for all nodes", Do: "Choose another name, or use everything"})
+	}
+	if n := c.s.firstHolder(c.s.aliases, name); n != nil {
+		c.tell(Problem{Group: g.Name, What: "its name is taken", Why: "it is an alias of node " + string(n.Name), Do: "muster set " + string(n.Name) + " alias-=" + name})
+	}
+	if c.old.Group(g.Name) == nil && c.s.Has(name) && !c.new(NodeName(name)) {
+		c.tell(Problem{Group: g.Name, What: "its name is taken", Why: "there is a node of this name", Do: "Choose another name"})
 	}
 	c.ranged(g)
 	bad := c.written(g.Attrs, "", g.Name)

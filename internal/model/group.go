@@ -100,10 +100,14 @@ type candidate struct {
 func (c candidate) Name() string            { return string(c.n.Name) }
 func (c candidate) Exists(name string) bool { return c.s.Has(name) }
 
+// Groups are also the node's aliases: no group has the name of one.
 func (c candidate) Groups() []string {
-	out := make([]string, len(c.n.Groups))
-	for i, g := range c.n.Groups {
-		out[i] = string(g)
+	out := make([]string, 0, len(c.n.Groups)+len(c.n.Aliases))
+	for _, g := range c.n.Groups {
+		out = append(out, string(g))
+	}
+	for _, a := range c.n.Aliases {
+		out = append(out, string(a))
 	}
 	return out
 }
@@ -147,9 +151,16 @@ func (w world) Groups() iter.Seq[string] {
 	}
 }
 
+// Group is also what an alias stands for: its node.
 func (w world) Group(name string) (*noderange.Set, bool) {
 	names := w.Names()
 	set := noderange.NewSet(names.Len())
+	if n := w.firstHolder(w.aliases, name); n != nil {
+		if id, ok := names.Find(string(n.Name)); ok {
+			set.Add(id)
+		}
+		return set, true
+	}
 	g := w.byGroup[GroupName(name)]
 	switch {
 	case name == string(Everything):

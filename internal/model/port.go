@@ -8,7 +8,7 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// holder is a node that has a MAC or address.
+// holder is a node that has an alias, MAC or address.
 type holder struct {
 	key  string
 	node NodeName
@@ -48,7 +48,7 @@ func (s *Snapshot) firstHolder(t *btree.BTreeG[holder], key string) *Node {
 	return nil
 }
 
-// holding yields the nodes that have a MAC or address, in natural order.
+// holding yields the nodes that have an alias, MAC or address, in natural order.
 func holding(t *btree.BTreeG[holder], key string) iter.Seq[NodeName] {
 	return func(yield func(NodeName) bool) {
 		t.Ascend(holder{key: key}, func(h holder) bool { return h.key == key && yield(h.node) })
@@ -77,15 +77,15 @@ func (s *Snapshot) indexPorts(name NodeName) {
 	}
 }
 
-func exchange(t *btree.BTreeG[holder], name NodeName, was, is []string) {
+func exchange[S ~string](t *btree.BTreeG[holder], name NodeName, was, is []S) {
 	for _, k := range was {
 		if !slices.Contains(is, k) {
-			t.Delete(holder{k, name})
+			t.Delete(holder{string(k), name})
 		}
 	}
 	for _, k := range is {
 		if !slices.Contains(was, k) {
-			t.Set(holder{k, name})
+			t.Set(holder{string(k), name})
 		}
 	}
 }

@@ -40,6 +40,7 @@ type Snapshot struct {
 	byGroup map[GroupName]*grouping   // never changed once the snapshot is out
 	dynamic []*grouping               // those with a range, in natural order
 	used    map[AttrName]bool         // attributes and families that some expression or range uses, or has used
+	aliases *btree.BTreeG[holder]
 	macs    *btree.BTreeG[holder]
 	addrs   *btree.BTreeG[holder]
 	ports   table[NodeName, ports] // what a node has in macs and addrs
@@ -87,6 +88,7 @@ func Empty() *Snapshot {
 		}),
 		byGroup: map[GroupName]*grouping{},
 		used:    map[AttrName]bool{},
+		aliases: newTree(byKey),
 		macs:    newTree(byKey),
 		addrs:   newTree(byKey),
 		ports:   newTable[NodeName, ports](),
@@ -100,6 +102,14 @@ func (s *Snapshot) Len() int { return s.nodes.tree.Len() }
 
 // Node returns the node of that name, nil when there is none.
 func (s *Snapshot) Node(n NodeName) *Node { return s.nodes.get(n) }
+
+// Find returns the node of that name, or else the one that has it as an alias; nil when there is none.
+func (s *Snapshot) Find(name string) *Node {
+	if n := s.Node(NodeName(name)); n != nil {
+		return n
+	}
+	return s.firstHolder(s.aliases, name)
+}
 
 // Nodes yields all nodes in the natural order of their names.
 func (s *Snapshot) Nodes() iter.Seq[*Node] { return s.nodes.all() }
@@ -247,6 +257,7 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		byGroup:     s.byGroup,
 		dynamic:     s.dynamic,
 		used:        s.used,
+		aliases:     s.aliases.Copy(),
 		macs:        s.macs.Copy(),
 		addrs:       s.addrs.Copy(),
 		ports:       s.ports.copy(),
@@ -325,13 +336,15 @@ func (b *builder) node(name NodeName, was, is *Node) {
 		b.s.names = &nameIndex{}
 	}
 	var before, after []GroupName
+	var called, calls []NodeName
 	if was != nil {
-		before = was.Groups
+		before, called = was.Groups, was.Aliases
 	}
 	if is != nil {
-		after = is.Groups
+		after, calls = is.Groups, is.Aliases
 		b.uses(is.Attrs)
 	}
+	exchange(b.s.aliases, name, called, calls)
 	if slices.Equal(before, after) {
 		return
 	}
