@@ -43,13 +43,21 @@ func Check(s *Snapshot, ops []Op) []Problem {
 			if doc != nil {
 				c.deployment(op.Name, doc)
 			}
+		case *Network:
+			if doc != nil {
+				c.network(op.Name, doc)
+			}
 		}
 		if op.Kind == KindGroup && c.s.byGroup[GroupName(op.Name)] == nil {
 			c.removed(GroupName(op.Name))
 		}
+		if op.Kind == KindNetwork && c.s.Network(NetworkName(op.Name)) == nil {
+			c.networkRemoved(op.Name)
+		}
 	}
 	for _, n := range b.dirty {
 		c.shared(n)
+		c.placed(n)
 	}
 	if c.more > 0 {
 		c.found = append(c.found, Problem{What: fmt.Sprintf("%d more problems of the same request", c.more)})
@@ -98,7 +106,9 @@ func (c *checker) written(attrs map[AttrName]string, node NodeName, group GroupN
 		case group != "" && !doc.Inherits:
 			p = &Problem{What: string(a) + " is not for groups", Why: "it is about one node", Do: "Set it on nodes"}
 		default:
-			p = c.s.memo.check(doc, v)
+			if p = c.s.memo.check(doc, v); p == nil && doc.Type == NetworkOf && v != "" && !hasExpression(v) {
+				p = c.noNetwork(v)
+			}
 		}
 		if p != nil {
 			p.Attr, p.Node, p.Group = a, node, group

@@ -12,7 +12,7 @@ import (
 type grouping struct {
 	*Group
 	plan        *noderange.Plan // of a dynamic group with a valid range
-	ports       []AttrName      // net.*.mac and net.*.address
+	ports       []AttrName      // net.*.mac, net.*.address and net.*.network
 	expressions []AttrName      // attributes whose values are expressions, sorted
 }
 
@@ -22,7 +22,7 @@ func newGrouping(g *Group) *grouping {
 		x.plan, _ = noderange.Parse(g.Range) // Check has told what is wrong with it
 	}
 	for a, v := range g.Attrs {
-		if isPort(a) {
+		if isPort(a) || isRef(a) {
 			x.ports = append(x.ports, a)
 		}
 		if hasExpression(v) && !isSecret(a) {

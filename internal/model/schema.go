@@ -23,6 +23,7 @@ const (
 	Choice    Type = "choice"
 	NodeRange Type = "noderange"
 	SecretOf  Type = "secret"
+	NetworkOf Type = "network" // the name of a Network
 )
 
 // Attr documents one attribute: its name, what it takes, and what it is for. In the name of a family,
@@ -39,6 +40,9 @@ type Attr struct {
 	Inherits bool     // groups may set it for their members
 	Secret   bool     // stored sealed, never shown
 	Help     string   // one line
+
+	// common is what a network says of its ports; nil for what is the port's own. It counts where nothing else sets the attribute.
+	common func(*Network) string
 }
 
 // Schema returns every attribute in natural order, families with their placeholder, "custom.<name>" included.
@@ -60,9 +64,13 @@ func attributes() []Attr {
 
 		{Name: "net.<name>.mac", Type: MAC, Inherits: true, Help: "hardware address of the port; net.boot is the port that boots"},
 		{Name: "net.<name>.address", Type: Address, Inherits: true, Help: "IP address of the port"},
-		{Name: "net.<name>.prefix", Type: Integer, Max: 128, Unit: "bits", Inherits: true, Help: "length of the network prefix"},
-		{Name: "net.<name>.gateway", Type: Address, Inherits: true, Help: "default router"},
-		{Name: "net.<name>.dns", Type: List, Of: Address, Sep: ",", Inherits: true, Help: "name servers"},
+		{Name: "net.<name>.network", Type: NetworkOf, Inherits: true, Help: "network that the port is in: gives prefix, gateway, dns, domain, mtu and vlan where these are not set"},
+		{Name: "net.<name>.prefix", Type: Integer, Max: 128, Unit: "bits", Inherits: true, common: (*Network).bits, Help: "length of the network prefix"},
+		{Name: "net.<name>.gateway", Type: Address, Inherits: true, common: func(n *Network) string { return n.Gateway }, Help: "default router"},
+		{Name: "net.<name>.dns", Type: List, Of: Address, Sep: ",", Inherits: true, common: func(n *Network) string { return strings.Join(n.DNS, ",") }, Help: "name servers"},
+		{Name: "net.<name>.domain", Type: String, Inherits: true, common: func(n *Network) string { return n.Domain }, Help: "DNS domain of the port"},
+		{Name: "net.<name>.mtu", Type: Integer, Min: minMTU, Max: maxMTU, Unit: "octets", Inherits: true, common: func(n *Network) string { return number(n.MTU) }, Help: "largest packet"},
+		{Name: "net.<name>.vlan", Type: Integer, Min: 1, Max: maxVLAN, Inherits: true, common: func(n *Network) string { return number(n.VLAN) }, Help: "VLAN of the port's traffic; not set is untagged"},
 
 		{Name: "console.device", Type: String, Default: "ttyS0", Inherits: true, Help: "serial port that carries the console, as the kernel names it"},
 		{Name: "console.speed", Type: Choice, Default: "115200", Choices: []string{"9600", "19200", "38400", "57600", "115200"}, Unit: "baud", Inherits: true, Help: "speed of the console"},
@@ -88,13 +96,14 @@ type catalogue struct {
 	all    []Attr
 	exact  map[AttrName]*Attr
 	family map[string]map[string]*Attr // "net." → ".mac" → attribute
+	common []*Attr                     // those that a network may give, by the ends of their names
 }
 
 // known is the schema, indexed; it is never changed.
 var known = index(Schema())
 
 func index(all []Attr) catalogue {
-	c := catalogue{all, map[AttrName]*Attr{}, map[string]map[string]*Attr{}}
+	c := catalogue{all: all, exact: map[AttrName]*Attr{}, family: map[string]map[string]*Attr{}}
 	for i := range all {
 		a := &all[i]
 		before, rest, ok := strings.Cut(string(a.Name), "<name>")
@@ -106,6 +115,9 @@ func index(all []Attr) catalogue {
 			c.family[before] = map[string]*Attr{}
 		}
 		c.family[before][rest] = a
+		if a.common != nil {
+			c.common = append(c.common, a)
+		}
 	}
 	return c
 }

@@ -43,7 +43,8 @@ type Snapshot struct {
 	aliases *btree.BTreeG[holder]
 	macs    *btree.BTreeG[holder]
 	addrs   *btree.BTreeG[holder]
-	ports   table[NodeName, ports] // what a node has in macs and addrs
+	inNet   *btree.BTreeG[holder]
+	ports   table[NodeName, ports] // what a node has in macs, addrs and inNet
 	names   *nameIndex             // the same as long as no node comes or goes
 	memo    *memo                  // the same for ever
 }
@@ -91,6 +92,7 @@ func Empty() *Snapshot {
 		aliases: newTree(byKey),
 		macs:    newTree(byKey),
 		addrs:   newTree(byKey),
+		inNet:   newTree(byKey),
 		ports:   newTable[NodeName, ports](),
 		names:   &nameIndex{},
 		memo:    &memo{},
@@ -260,6 +262,7 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		aliases:     s.aliases.Copy(),
 		macs:        s.macs.Copy(),
 		addrs:       s.addrs.Copy(),
+		inNet:       s.inNet.Copy(),
 		ports:       s.ports.copy(),
 		names:       s.names,
 		memo:        s.memo,
@@ -296,6 +299,9 @@ func (b *builder) put(op Op, rev Revision) error {
 		return set(s.states, NodeName(op.Name), op.Doc, func(*State) {})
 	case KindNetwork:
 		s.Described = rev
+		for n := range holding(s.inNet, op.Name) {
+			b.dirty = append(b.dirty, n)
+		}
 		return set(s.networks, NetworkName(op.Name), op.Doc, func(d *Network) { d.Revision = rev })
 	case KindUser:
 		return set(s.users, UserName(op.Name), op.Doc, func(d *User) { d.Revision = rev })
@@ -397,7 +403,7 @@ func (b *builder) movesPorts(was, is *Group) bool {
 		return true
 	}
 	for a := range differences(x, y) {
-		if isPort(a) || b.s.isUsed(a) {
+		if isPort(a) || isRef(a) || b.s.isUsed(a) {
 			return true
 		}
 	}
@@ -458,6 +464,9 @@ func (b *builder) use(a AttrName) {
 		b.spared = false
 	}
 	b.s.used[a] = true
+	if doc, ok := Lookup(a); ok && doc.common != nil {
+		b.use(refOf(a))
+	}
 }
 
 // isUsed says that an expression or range may depend on the attribute.

@@ -100,6 +100,11 @@ func (a *Attr) one(t Type, v string) (string, error) {
 			return v, nil
 		}
 		return "", wrong(v, "not one of "+strings.Join(a.Choices, ", "), "")
+	case NetworkOf:
+		if p := CheckName(v); p != nil {
+			return "", p
+		}
+		return v, nil
 	case NodeRange:
 		if _, err := noderange.Parse(v); err != nil {
 			return "", err
