@@ -47,12 +47,31 @@ func Check(s *Snapshot, ops []Op) []Problem {
 			if doc != nil {
 				c.network(op.Name, doc)
 			}
+		case *User:
+			if doc != nil {
+				c.user(op.Name, doc)
+			}
+		case *Role:
+			if doc != nil {
+				c.role(op.Name, doc)
+			}
+		case *Manager:
+			if doc != nil {
+				c.manager(op.Name, doc)
+			}
+		case *SealKey:
+			if doc != nil {
+				c.sealKey(op.Name, doc)
+			}
 		}
 		if op.Kind == KindGroup && c.s.byGroup[GroupName(op.Name)] == nil {
 			c.removed(GroupName(op.Name))
 		}
 		if op.Kind == KindNetwork && c.s.Network(NetworkName(op.Name)) == nil {
 			c.networkRemoved(op.Name)
+		}
+		if op.Kind == KindRole && c.s.Role(RoleName(op.Name)) == nil {
+			c.roleRemoved(RoleName(op.Name))
 		}
 	}
 	for _, n := range b.dirty {

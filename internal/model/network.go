@@ -44,13 +44,7 @@ func (n *Network) Contains(address string) bool {
 }
 
 func (c *checker) network(name string, n *Network) {
-	tell := func(p *Problem) {
-		if p != nil {
-			q := *p
-			q.Of = "network " + name
-			c.tell(q)
-		}
-	}
+	tell := c.teller("network " + name)
 	if string(n.Name) != name {
 		tell(&Problem{What: "its document is put under another name than " + quoted(string(n.Name))})
 		return
@@ -88,7 +82,7 @@ func (c *checker) network(name string, n *Network) {
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		tell(&Problem{What: fmt.Sprintf("mtu: %d is wrong", n.MTU), Why: fmt.Sprintf("not between %d and %d", minMTU, maxMTU), Do: "0 is the port's own"})
 	}
-	value("comment", Attr{Type: String}, n.Comment)
+	tell(checkComment(n.Comment))
 	for m := range holding(c.old.inNet, name) { // what it says may stand in their expressions
 		if n := c.s.Node(m); n != nil && !c.put[n] {
 			c.expressions(n, nil)

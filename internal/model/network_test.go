@@ -94,7 +94,7 @@ network x_y: dns: FD00::1 is not in its usual form. Write fd00::1
 network x_y: domain: a..b cannot be a name: a part between dots is empty. Use letters, digits, dashes and dots (RFC 1123)
 network x_y: vlan: 4095 is wrong: not between 1 and 4094. 0 is untagged
 network x_y: mtu: 7 is wrong: not between 576 and 65535. 0 is the port's own
-network x_y: comment: "\x01" is wrong: not readable text. Leave control characters out`},
+network x_y: comment: "\x01" is not readable text. Leave control characters out`},
 		{"no prefix", []Op{network("x", "", "")}, "network x: it has no prefix: that is what makes it a network. Give one: prefix=10.77.0.0/16"},
 		{"gateway outside", []Op{network("x", "10.1.0.0/16", "10.2.0.1")}, "network x: gateway: 10.2.0.1 is outside of 10.1.0.0/16: no node could reach it. Give an address of the network"},
 		{"an address outside", []Op{node("n4", []GroupName{"rack1"}, "net.boot.address=10.78.0.1", "net.ipmi.address=10.1.1.1", "net.ipmi.network=bmc")}, `n4: net.boot.address: 10.78.0.1 is outside of 10.77.0.0/16: that is network compute, which net.boot.network names. Give it an address inside, or name another network

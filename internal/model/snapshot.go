@@ -46,6 +46,7 @@ type Snapshot struct {
 	inNet   *btree.BTreeG[holder]
 	ports   table[NodeName, ports] // what a node has in macs, addrs and inNet
 	names   *nameIndex             // the same as long as no node comes or goes
+	found   *found                 // the same as long as Described is
 	memo    *memo                  // the same for ever
 }
 
@@ -53,6 +54,11 @@ type Snapshot struct {
 type membership struct {
 	group GroupName
 	node  NodeName
+}
+
+// found is what readers worked out: it stays right as long as nothing changes that people write.
+type found struct {
+	roles sync.Map // range → *noderange.Set
 }
 
 // nameIndex is made when first asked for.
@@ -95,6 +101,7 @@ func Empty() *Snapshot {
 		inNet:   newTree(byKey),
 		ports:   newTable[NodeName, ports](),
 		names:   &nameIndex{},
+		found:   &found{},
 		memo:    &memo{},
 	}
 }
@@ -265,15 +272,21 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		inNet:       s.inNet.Copy(),
 		ports:       s.ports.copy(),
 		names:       s.names,
+		found:       s.found,
 		memo:        s.memo,
 	}
 }
 
 func (b *builder) put(op Op, rev Revision) error {
 	s := b.s
+	if op.Kind != KindDeployment && op.Kind != KindIdentity && op.Kind != KindState {
+		s.Described = rev
+		if s.found == b.old.found {
+			s.found = &found{}
+		}
+	}
 	switch op.Kind {
 	case KindNode:
-		s.Described = rev
 		was := s.Node(NodeName(op.Name))
 		err := set(s.nodes, NodeName(op.Name), op.Doc, func(d *Node) { d.Revision = rev })
 		if err == nil {
@@ -281,7 +294,6 @@ func (b *builder) put(op Op, rev Revision) error {
 		}
 		return err
 	case KindGroup:
-		s.Described = rev
 		was := s.Group(GroupName(op.Name))
 		err := set(s.groups, GroupName(op.Name), op.Doc, func(d *Group) { d.Revision = rev })
 		if err == nil {
@@ -289,7 +301,6 @@ func (b *builder) put(op Op, rev Revision) error {
 		}
 		return err
 	case KindImage:
-		s.Described = rev
 		return set(s.images, ImageName(op.Name), op.Doc, func(d *Image) { d.Revision = rev })
 	case KindDeployment:
 		return set(s.deployments, NodeName(op.Name), op.Doc, func(d *Deployment) { d.Revision = rev })
@@ -298,7 +309,6 @@ func (b *builder) put(op Op, rev Revision) error {
 	case KindState:
 		return set(s.states, NodeName(op.Name), op.Doc, func(*State) {})
 	case KindNetwork:
-		s.Described = rev
 		for n := range holding(s.inNet, op.Name) {
 			b.dirty = append(b.dirty, n)
 		}
@@ -308,10 +318,8 @@ func (b *builder) put(op Op, rev Revision) error {
 	case KindRole:
 		return set(s.roles, RoleName(op.Name), op.Doc, func(d *Role) { d.Revision = rev })
 	case KindManager:
-		s.Described = rev
 		return set(s.managers, ManagerName(op.Name), op.Doc, func(d *Manager) { d.Revision = rev })
 	case KindSealKey:
-		s.Described = rev
 		return set(s.sealKeys, op.Name, op.Doc, func(d *SealKey) { d.Revision = rev })
 	}
 	return &UnknownKindError{op.Kind}
