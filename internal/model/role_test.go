@@ -77,7 +77,8 @@ func TestCheckOfPeopleAndManagers(t *testing.T) {
 	}{
 		{"good", []Op{
 			role("a", "compute,n4", "*", "node add", "image *"), user("eva@example.org", "a"), user("www-data_2.x"),
-			{KindManager, "m1", &Manager{Name: "m1"}}, {KindSealKey, "0123abcd", &SealKey{ID: "0123abcd", Wrapped: "x"}},
+			{KindManager, "m1", &Manager{Name: "m1"}},
+			{KindSealKey, "0123abcd", &SealKey{ID: "0123abcd", Wrapped: "x"}},
 		}, ""},
 		{"users", []Op{user("a b"), user("-a"), user(""), user("x", "operater", "viewer", "viewer"), {KindUser, "c", &User{Name: "c", Comment: "\x00"}}, {KindUser, "k", &User{Name: "other"}}}, `user a b: "a b" cannot be the name of a user: it holds ' '. Use letters, digits and . _ - @ inside
 user -a: -a cannot be the name of a user: it begins with -. Use letters, digits and . _ - @ inside
