@@ -28,13 +28,26 @@ func (s *Snapshot) Attr(n *Node, a AttrName) (string, error) {
 	if !ok {
 		return "", ofNode(unknownAttr(a), n.Name)
 	}
-	v, _, err := s.value(n, a, doc)
+	o := s.find(n, a, doc, false, 0)
+	if doc.direct(o) {
+		v, _, err := s.value(n, a, doc, o)
+		return v, err
+	}
+	kept := s.cell(n, a)
+	if kept != nil {
+		if c := kept.Load(); c != nil && c.node == n {
+			return c.value, nil
+		}
+	}
+	v, _, err := s.value(n, a, doc, o)
+	if kept != nil && err == nil {
+		kept.Store(&cell{n, v})
+	}
 	return v, err
 }
 
-// value is Attr for an attribute that was looked up.
-func (s *Snapshot) value(n *Node, a AttrName, doc *Attr) (v string, o origin, err error) {
-	o = s.find(n, a, doc, false, 0)
+// value works out what was found at an origin, and says where it is from altogether.
+func (s *Snapshot) value(n *Node, a AttrName, doc *Attr, o origin) (v string, _ origin, err error) {
 	if doc.direct(o) { // needs no evaluator, which is on the heap
 		if doc.asWritten(o) {
 			return o.written, o, nil
@@ -100,7 +113,7 @@ func (s *Snapshot) Attrs(n *Node, globs []string) ([]Value, error) {
 		if !ok {
 			continue
 		}
-		v, from, err := s.value(n, a, doc)
+		v, from, err := s.value(n, a, doc, s.find(n, a, doc, false, 0))
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidwall/btree"
 	"muster/internal/model/noderange"
@@ -56,14 +57,10 @@ type membership struct {
 	node  NodeName
 }
 
-// found is what readers worked out: it stays right as long as nothing changes that people write.
-type found struct {
-	roles sync.Map // range → *noderange.Set
-}
-
 // nameIndex is made when first asked for.
 type nameIndex struct {
 	once  sync.Once
+	made  atomic.Bool
 	names *noderange.Names
 }
 
@@ -192,6 +189,7 @@ func (s *Snapshot) Names() *noderange.Names {
 				}
 			}
 		}, s.Len())
+		s.names.made.Store(true)
 	})
 	return s.names.names
 }
