@@ -69,6 +69,7 @@ func TestFewAttributesAreKept(t *testing.T) {
 		t.Errorf("%d attributes are kept, of at most %d", kept, maxColumns)
 	}
 }
+
 // BenchmarkAgain reads what is worked out for every node: an expression, what a network gives, and what a dynamic group gives.
 func BenchmarkAgain(b *testing.B) {
 	for _, n := range sizes {
