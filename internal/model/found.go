@@ -8,12 +8,12 @@ import (
 // found is what readers worked out: it stays right as long as nothing changes that people write.
 type found struct {
 	roles   sync.Map // range → *noderange.Set
-	columns sync.Map // AttrName → column
+	columns sync.Map // AttrName → keptValues
 	count   atomic.Int32
 }
 
-// column holds the values of one attribute that were worked out, by the places of the nodes in Names.
-type column []atomic.Pointer[cell]
+// keptValues holds the values of one attribute that were worked out, by the places of the nodes in Names.
+type keptValues []atomic.Pointer[cell]
 
 type cell struct {
 	node  *Node // whose value it is: a reader may ask about a node as it might be
@@ -41,9 +41,9 @@ func (s *Snapshot) cell(n *Node, a AttrName) *atomic.Pointer[cell] {
 			return nil
 		}
 		var had bool
-		if c, had = s.found.columns.LoadOrStore(a, make(column, names.Len())); had {
+		if c, had = s.found.columns.LoadOrStore(a, make(keptValues, names.Len())); had {
 			s.found.count.Add(-1)
 		}
 	}
-	return &c.(column)[id]
+	return &c.(keptValues)[id]
 }

@@ -28,7 +28,7 @@ func (s *Snapshot) Attr(n *Node, a AttrName) (string, error) {
 	if !ok {
 		return "", ofNode(unknownAttr(a), n.Name)
 	}
-	o := s.find(n, a, doc, false, 0)
+	o := s.find(n, a, doc, false)
 	if doc.direct(o) {
 		v, _, err := s.value(n, a, doc, o)
 		return v, err
@@ -113,7 +113,7 @@ func (s *Snapshot) Attrs(n *Node, globs []string) ([]Value, error) {
 		if !ok {
 			continue
 		}
-		v, from, err := s.value(n, a, doc, s.find(n, a, doc, false, 0))
+		v, from, err := s.value(n, a, doc, s.find(n, a, doc, false))
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -229,9 +229,13 @@ func (o origin) String() string {
 	return o.name
 }
 
-// find looks a value up along the line of inheritance, networks left out; static leaves dynamic groups out. With skip it returns not
-// the first value but a later one.
-func (s *Snapshot) find(n *Node, a AttrName, doc *Attr, static bool, skip int) origin {
+// find looks a value up along the line of inheritance, networks left out; static leaves dynamic groups out.
+func (s *Snapshot) find(n *Node, a AttrName, doc *Attr, static bool) origin {
+	return s.findBehind(n, a, doc, static, 0)
+}
+
+// findBehind is find for what stands behind so many values.
+func (s *Snapshot) findBehind(n *Node, a AttrName, doc *Attr, static bool, skip int) origin {
 	if v, ok := n.Attrs[a]; ok {
 		if skip == 0 {
 			return origin{kind: 'n', written: v}
@@ -290,7 +294,7 @@ func (e *evaluator) attr(a AttrName) (string, error) {
 	if !ok {
 		return "", unknownAttr(a)
 	}
-	o := e.s.find(e.n, a, doc, e.static, 0)
+	o := e.s.find(e.n, a, doc, e.static)
 	if doc.direct(o) && doc.asWritten(o) {
 		return o.written, nil
 	}
@@ -343,7 +347,7 @@ func (e *evaluator) network(a AttrName, doc *Attr, o origin) (origin, error) {
 func (e *evaluator) sum(a AttrName, doc *Attr) (string, origin, error) {
 	var line []origin
 	for adds := true; adds; {
-		o, err := e.network(a, doc, e.s.find(e.n, a, doc, e.static, len(line)))
+		o, err := e.network(a, doc, e.s.findBehind(e.n, a, doc, e.static, len(line)))
 		if err != nil {
 			return "", o, err
 		}

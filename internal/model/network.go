@@ -139,7 +139,7 @@ func (c *checker) placed(name NodeName) {
 		if !isRef(ref) {
 			continue
 		}
-		v, o, err := c.s.value(e.n, ref, refDoc, c.s.find(e.n, ref, refDoc, false, 0))
+		v, o, err := c.s.value(e.n, ref, refDoc, c.s.find(e.n, ref, refDoc, false))
 		if err != nil || v == "" {
 			continue // told as a value
 		}
