@@ -10,6 +10,18 @@ import (
 // while attr= takes the own value away, so that they count again.
 const Masking = `""`
 
+// Adding is what the written value of a list begins with that adds its elements to those that the node has without it. Without it,
+// a list takes the place of what would be inherited.
+const Adding = "+ "
+
+// addition says whether a written value adds to what is inherited, and what.
+func (a *Attr) addition(written string) (elements string, ok bool) {
+	if a.Type != List {
+		return "", false
+	}
+	return strings.CutPrefix(written, Adding)
+}
+
 // ParseAssignment reads attr=value, attr+=value, attr-=value and attr= (no value). op is "=", "+=" or "-=". The attribute
 // must be in the schema. The value is not checked here; the error is a [*Problem].
 func ParseAssignment(s string) (a AttrName, op, value string, err error) {
@@ -33,7 +45,7 @@ func ParseAssignment(s string) (a AttrName, op, value string, err error) {
 
 // Assign returns the attributes with one of them changed; the given map stays as it is. With "=" the value is set as it is
 // written; empty takes the own value away; [Masking] makes it empty. "+=" and "-=" add and remove elements of the own
-// list: a list that is only inherited counts as empty. Values that the attribute does not take are refused with a
+// list; where there is no own one, "+=" makes one that adds to what is inherited ([Adding]). Values that the attribute does not take are refused with a
 // [*Problem]; those of expressions are only known for a node, by [Check].
 func Assign(attrs map[AttrName]string, a AttrName, op, value string) (map[AttrName]string, error) {
 	doc, ok := Lookup(a)
@@ -72,7 +84,15 @@ func Assign(attrs map[AttrName]string, a AttrName, op, value string) (map[AttrNa
 
 // change adds or removes elements of a list.
 func change(out map[AttrName]string, doc *Attr, a AttrName, op, value string) {
-	own := pieces(doc, out[a])
+	written, set := out[a]
+	added, adds := doc.addition(written)
+	if adds {
+		written = added
+	}
+	if !set && op == "-=" || set && written == "" && op == "-=" {
+		return // what is inherited is not taken away, and a mask stays
+	}
+	own := pieces(doc, written)
 	for _, e := range pieces(doc, value) {
 		at := slices.Index(own, e)
 		switch {
@@ -87,6 +107,9 @@ func change(out map[AttrName]string, doc *Attr, a AttrName, op, value string) {
 		return
 	}
 	out[a] = strings.Join(own, doc.Sep)
+	if adds || !set {
+		out[a] = Adding + out[a]
+	}
 }
 
 // pieces are the elements of a list; a value with an expression, whose elements are not known yet, is one piece.
@@ -105,6 +128,11 @@ func (m *memo) check(doc *Attr, value string) *Problem {
 	if doc.Secret || value == "" {
 		return nil
 	}
+	if added, ok := doc.addition(value); ok {
+		if value = strings.TrimSpace(added); value == "" {
+			return &Problem{What: "it adds nothing", Do: "Write what to add behind the +"}
+		}
+	}
 	if hasExpression(value) {
 		if len(value) > maxValue {
 			return wrong(value, "too long", "")
@@ -121,22 +149,30 @@ func (m *memo) check(doc *Attr, value string) *Problem {
 // AssignGroups is Assign for the groups of a node: value is names with commas between them. "=" replaces the list, "+="
 // appends those that are not in it, "-=" removes. Everything is in no list: every node is a member.
 func AssignGroups(groups []GroupName, op, value string) ([]GroupName, error) {
-	var out []GroupName
+	out, err := assignNames(groups, op, value)
+	return slices.DeleteFunc(out, func(g GroupName) bool { return g == Everything }), err
+}
+
+// AssignAliases is AssignGroups for the aliases of a node.
+func AssignAliases(aliases []NodeName, op, value string) ([]NodeName, error) {
+	return assignNames(aliases, op, value)
+}
+
+func assignNames[S ~string](names []S, op, value string) ([]S, error) {
+	var out []S
 	if op != "=" {
-		out = slices.Clone(groups)
+		out = slices.Clone(names)
 	}
 	for name := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ' ' }) {
 		if p := CheckName(name); p != nil {
 			return nil, p
 		}
-		g := GroupName(name)
-		at := slices.Index(out, g)
+		at := slices.Index(out, S(name))
 		switch {
-		case g == Everything:
 		case op == "-=" && at >= 0:
 			out = slices.Delete(out, at, at+1)
 		case op != "-=" && at < 0:
-			out = append(out, g)
+			out = append(out, S(name))
 		}
 	}
 	return out, nil

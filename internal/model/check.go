@@ -43,13 +43,40 @@ func Check(s *Snapshot, ops []Op) []Problem {
 			if doc != nil {
 				c.deployment(op.Name, doc)
 			}
+		case *Network:
+			if doc != nil {
+				c.network(op.Name, doc)
+			}
+		case *User:
+			if doc != nil {
+				c.user(op.Name, doc)
+			}
+		case *Role:
+			if doc != nil {
+				c.role(op.Name, doc)
+			}
+		case *Manager:
+			if doc != nil {
+				c.manager(op.Name, doc)
+			}
+		case *SealKey:
+			if doc != nil {
+				c.sealKey(op.Name, doc)
+			}
 		}
 		if op.Kind == KindGroup && c.s.byGroup[GroupName(op.Name)] == nil {
 			c.removed(GroupName(op.Name))
 		}
+		if op.Kind == KindNetwork && c.s.Network(NetworkName(op.Name)) == nil {
+			c.networkRemoved(op.Name)
+		}
+		if op.Kind == KindRole && c.s.Role(RoleName(op.Name)) == nil {
+			c.roleRemoved(RoleName(op.Name))
+		}
 	}
 	for _, n := range b.dirty {
 		c.shared(n)
+		c.placed(n)
 	}
 	if c.more > 0 {
 		c.found = append(c.found, Problem{What: fmt.Sprintf("%d more problems of the same request", c.more)})
@@ -98,7 +125,9 @@ func (c *checker) written(attrs map[AttrName]string, node NodeName, group GroupN
 		case group != "" && !doc.Inherits:
 			p = &Problem{What: string(a) + " is not for groups", Why: "it is about one node", Do: "Set it on nodes"}
 		default:
-			p = c.s.memo.check(doc, v)
+			if p = c.s.memo.check(doc, v); p == nil && doc.Type == NetworkOf && v != "" && !hasExpression(v) {
+				p = c.noNetwork(v)
+			}
 		}
 		if p != nil {
 			p.Attr, p.Node, p.Group = a, node, group
@@ -125,6 +154,10 @@ func (c *checker) node(name string, n *Node) {
 	if name == string(Everything) || name == "all" {
 		c.tell(Problem{Node: n.Name, What: name + " cannot be the name of a node", Why: "it stands for all nodes", Do: "Choose another name"})
 	}
+	c.named(n)
+	if l := n.Lock; l != nil && (l.Actor == "" || l.Time.IsZero()) {
+		c.tell(Problem{Node: n.Name, What: "its lock says not who or since when", Do: "Give both"})
+	}
 	for i, g := range n.Groups {
 		switch {
 		case g == Everything:
@@ -142,6 +175,49 @@ func (c *checker) node(name string, n *Node) {
 	bad := c.written(n.Attrs, n.Name, "")
 	c.expressions(n, bad)
 }
+
+// named checks that the name and the aliases of a node stand for nothing else.
+func (c *checker) named(n *Node) {
+	tell := func(what, why, do string) { c.tell(Problem{Node: n.Name, What: what, Why: why, Do: do}) }
+	if other := c.s.firstHolder(c.s.aliases, string(n.Name)); other != nil && other.Name != n.Name {
+		tell("its name is taken", "it is an alias of node "+string(other.Name), "muster set "+string(other.Name)+" alias-="+string(n.Name))
+	}
+	if c.new(n.Name) && n.Name != "all" && c.s.byGroup[GroupName(n.Name)] != nil { // one that is there already is left alone
+		tell("its name is taken", "it is that of a group", "Choose another name")
+	}
+	for i, a := range n.Aliases {
+		what := "alias " + quoted(string(a))
+		if p := CheckName(string(a)); p != nil {
+			tell(what+" is no name", p.Why, p.Do)
+			continue
+		}
+		why := ""
+		for other := range holding(c.s.aliases, string(a)) {
+			if other != n.Name {
+				why = "node " + string(other) + " has it, too"
+				break
+			}
+		}
+		switch {
+		case a == n.Name:
+			why = "it is the node's own name"
+		case a == NodeName(Everything) || a == "all":
+			why = "it stands for all nodes"
+		case c.s.Node(a) != nil:
+			why = "there is a node of this name"
+		case c.s.byGroup[GroupName(a)] != nil:
+			why = "there is a group of this name"
+		case slices.Contains(n.Aliases[:i], a):
+			why = "it is there twice"
+		}
+		if why != "" {
+			tell(what+" is taken", why, "Choose another alias, or leave it out")
+		}
+	}
+}
+
+// new says that the change makes the node: then what is wrong with its name is told of it.
+func (c *checker) new(n NodeName) bool { return c.old.Node(n) == nil }
 
 func (c *checker) nearGroup(g string) string {
 	if len(c.found) == maxProblems {
@@ -196,6 +272,12 @@ func (c *checker) group(name string, g *Group) {
 	c.name(CheckName(name), "", g.Name)
 	if name == "all" {
 		c.tell(Problem{Group: g.Name, What: "all cannot be the name of a group", Why: "it stands for all nodes", Do: "Choose another name, or use everything"})
+	}
+	if n := c.s.firstHolder(c.s.aliases, name); n != nil {
+		c.tell(Problem{Group: g.Name, What: "its name is taken", Why: "it is an alias of node " + string(n.Name), Do: "muster set " + string(n.Name) + " alias-=" + name})
+	}
+	if c.old.Group(g.Name) == nil && c.s.Has(name) && !c.new(NodeName(name)) {
+		c.tell(Problem{Group: g.Name, What: "its name is taken", Why: "there is a node of this name", Do: "Choose another name"})
 	}
 	c.ranged(g)
 	bad := c.written(g.Attrs, "", g.Name)

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -147,7 +148,16 @@ func TestAssign(t *testing.T) {
 		{"", "bmc.user=root", "bmc.user=root"},
 		{"bmc.user=root", "bmc.user=", ""},
 		{"bmc.user=root", `bmc.user=""`, "bmc.user="},
-		{"", "image.kernelargs+=quiet splash", "image.kernelargs=quiet splash"},
+		{"", "image.kernelargs+=quiet splash", "image.kernelargs=+ quiet splash"},
+		{"image.kernelargs=+ quiet", "image.kernelargs+=splash quiet", "image.kernelargs=+ quiet splash"},
+		{"image.kernelargs=+ quiet splash", "image.kernelargs-=quiet", "image.kernelargs=+ splash"},
+		{"image.kernelargs=+ quiet", "image.kernelargs-=quiet", ""},
+		{"image.kernelargs=", "image.kernelargs+=quiet", "image.kernelargs=quiet"},
+		{"image.kernelargs=", "image.kernelargs-=quiet", "image.kernelargs="},
+		{"", "image.kernelargs-=quiet", ""},
+		{"image.kernelargs=quiet", "image.kernelargs=+ {nodename}", "image.kernelargs=+ {nodename}"},
+		{"", "image.kernelargs=+ ", "error: image.kernelargs: it adds nothing. Write what to add behind the +"},
+		{"", "net.boot.dns=+ x", "error: net.boot.dns: x is wrong: no IP address. Write 10.77.1.1 or fd00::1"},
 		{"image.kernelargs=quiet", "image.kernelargs+=console=ttyS0,115200 quiet", "image.kernelargs=quiet console=ttyS0,115200"},
 		{"image.kernelargs=quiet splash", "image.kernelargs-=quiet x", "image.kernelargs=splash"},
 		{"image.kernelargs=quiet", "image.kernelargs-=quiet", ""},
@@ -260,6 +270,59 @@ func TestSchemaIsSound(t *testing.T) {
 			t.Errorf("%s is not found", name)
 		}
 	}
+}
+
+// TestShortNames holds the words that expressions may use instead of whole names: stored ones break when a new attribute ends in one of them.
+func TestShortNames(t *testing.T) {
+	var words []string
+	for word := range known.short {
+		if a, _ := Short(word); a != nil {
+			words = append(words, word)
+		}
+	}
+	slices.Sort(words)
+	want := "cipher comment count driver kernelargs password rack record room site speed unit"
+	if got := strings.Join(words, " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestExamplesAreTaken(t *testing.T) {
+	for _, a := range Schema() {
+		if a.Example == "" && a.Type != Choice && a.Type != Boolean && !a.Secret {
+			t.Errorf("%s has no example", a.Name)
+		}
+		if p := new(memo).check(&a, a.Example); p != nil {
+			t.Errorf("%s: %v", a.Name, p)
+		}
+		if a.Section() == "" {
+			t.Errorf("%s is in no section", a.Name)
+		}
+	}
+}
+
+func FuzzCanonicalMatchesItsPattern(f *testing.F) {
+	for _, s := range []string{"10.0.0.1", "FD00::1%eth0", "10.0.0.0/8", "52-54-00-77-00-0A", "Yes", "+7", "1h30m", ".5s", "-0", "17", "a-b.c"} {
+		f.Add(s)
+	}
+	var all []Attr
+	for _, t := range []Type{Integer, Boolean, Address, Prefix, MAC, Duration, NetworkOf, Choice} {
+		all = append(all, Attr{Type: t, Choices: []string{"3", "17", "a.b"}})
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, a := range all {
+			v, err := a.Canonical(s)
+			if err != nil || s == "" {
+				continue
+			}
+			if !regexp.MustCompile(a.Pattern()).MatchString(v) {
+				t.Errorf("%s: %q, of %q, does not match %s", a.Type, v, s, a.Pattern())
+			}
+			if again, err := a.Canonical(v); err != nil || again != v {
+				t.Errorf("%s: %q of %q is %q, %v", a.Type, v, s, again, err)
+			}
+		}
+	})
 }
 
 func TestSuggest(t *testing.T) {

@@ -18,6 +18,8 @@ import (
 //	postfix = atom { "[" [i] [":" [j]] "]" | "." ("replace"|"upper"|"lower") "(" … ")" }
 //	atom    = number | 'text' | "text" | nodename | n1 n2 … n0 | attribute | attr('attribute') | "(" or ")"
 //
+// The last word of an attribute's name stands for it where it leaves no doubt: {rack} is {location.rack}.
+//
 // n1 is the first number in the node's name, n0 the last. Division rounds down, as in Python. Adding to an IP address
 // counts addresses on. What is unset, overflows or does not exist is an error, never an empty value.
 type expression struct {
@@ -359,9 +361,18 @@ func (p *exprParser) attr() (*term, *Problem) {
 func (p *exprParser) reference(name string, from int) (*term, *Problem) {
 	a, ok := Lookup(AttrName(name))
 	if !ok {
+		short, several := Short(name)
+		switch {
+		case several != nil:
+			return nil, p.fail(from, several.What, several.Do)
+		case short != nil:
+			a, ok, name = short, true, string(short.Name)
+		}
+	}
+	if !ok {
 		u := unknownAttr(AttrName(name))
 		if near := Suggest(AttrName(name)); near == "" {
-			u.Do = "There are nodename, n1, n2 …, n0 (the last number), and attributes by their full names"
+			u.Do = "There are nodename, n1, n2 …, n0 (the last number), and attributes"
 		}
 		return nil, p.fail(from, u.What, u.Do)
 	}

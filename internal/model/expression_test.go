@@ -69,7 +69,15 @@ func TestExpressions(t *testing.T) {
 		"{n1":                                 "error: column 1: this { is not closed",
 		"{}":                                  "error: column 2: something is missing here",
 		"{n3}":                                "error: {n3} has no value: the name r2n017 has 2 numbers, n3 is not there",
-		"{rack}":                              "error: no attribute rack. Did you mean location.rack?",
+		"{rack}":                              "error: {rack} has no value: location.rack is not set",
+		"{room}/{room[0]}/{room.upper()}":     "a1/a/A1",
+		"{attr('room')}{count+1}":             "a14",
+		"{address}":                           "error: column 2: address may be bmc.address or net.<name>.address. Write the whole name",
+		"{mac}":                               "error: column 2: mac may be net.<name>.mac. Write the whole name",
+		"{user}":                              "error: column 2: user may be bmc.user or ssh.user. Write the whole name",
+		"{password}":                          "error: bmc.password is secret",
+		"{rakc}":                              "error: no attribute rakc. There are nodename, n1, n2 …, n0 (the last number), and attributes",
+		"{location}":                          "error: no attribute location",
 		"{bmc.adress}":                        "error: no attribute bmc.adress. Did you mean bmc.address?",
 		"{bmc.password}":                      "error: bmc.password is secret",
 		"{location.rack}":                     "error: {location.rack} has no value: location.rack is not set",
@@ -100,7 +108,7 @@ func TestExpressions(t *testing.T) {
 	} {
 		attrs := map[AttrName]string{
 			"custom.num": "21", "custom.rack": "B7", "custom.addr": "10.1.0.250", "custom.six": "fd00::ffff", "custom.with-dash": "dashed",
-			"custom.indirect": "{n2}", "custom.high": "255.255.255.255",
+			"custom.indirect": "{n2}", "custom.high": "255.255.255.255", "location.room": "a1",
 			"custom.self": "{custom.self}", "custom.a": "x{custom.b}", "custom.b": "{custom.c}", "custom.c": "{custom.a}",
 			"custom.tested": written,
 		}

@@ -12,7 +12,7 @@ import (
 type grouping struct {
 	*Group
 	plan        *noderange.Plan // of a dynamic group with a valid range
-	ports       []AttrName      // net.*.mac and net.*.address
+	ports       []AttrName      // net.*.mac, net.*.address and net.*.network
 	expressions []AttrName      // attributes whose values are expressions, sorted
 }
 
@@ -22,7 +22,7 @@ func newGrouping(g *Group) *grouping {
 		x.plan, _ = noderange.Parse(g.Range) // Check has told what is wrong with it
 	}
 	for a, v := range g.Attrs {
-		if isPort(a) {
+		if isPort(a) || isRef(a) {
 			x.ports = append(x.ports, a)
 		}
 		if hasExpression(v) && !isSecret(a) {
@@ -154,13 +154,8 @@ func (s *Snapshot) Has(name string) bool { return s.Node(NodeName(name)) != nil 
 
 // Alias returns the node that has this alias; false when none has.
 func (s *Snapshot) Alias(name string) (string, bool) {
-	if s.aliased == 0 {
-		return "", false
-	}
-	for n := range s.Nodes() {
-		if slices.Contains(n.Aliases, NodeName(name)) {
-			return string(n.Name), true
-		}
+	if n := s.firstHolder(s.aliases, name); n != nil {
+		return string(n.Name), true
 	}
 	return "", false
 }

@@ -358,7 +358,7 @@ func (f *filling) begin() {
 		if v, ok := g.Attrs[f.attr]; ok && g.Name != Everything {
 			f.derived = true
 			if f.plain {
-				f.dynamic = append(f.dynamic, giver{origin{'g', g.Name, v}, f.s.roll(g, false)})
+				f.dynamic = append(f.dynamic, giver{origin{'g', string(g.Name), v}, f.s.roll(g, false)})
 			}
 		}
 	}
@@ -430,7 +430,7 @@ func (f *filling) origin(id int, n *Node) origin {
 		f.found, f.groups = true, n.Groups
 		f.inherited = f.s.find(&Node{Name: n.Name, Groups: n.Groups}, f.attr, f.doc, true)
 	}
-	if f.inherited.kind == 'g' && f.inherited.group != Everything {
+	if f.inherited.kind == 'g' && f.inherited.name != string(Everything) {
 		return f.inherited
 	}
 	for _, g := range f.dynamic {
@@ -623,18 +623,26 @@ func (g *globber) values(e *evaluator) ([]string, error) {
 		}
 	}
 	attrs := slices.Clone(g.defaults)
-	for a := range e.n.Attrs {
+	set := func(a AttrName) {
 		if g.match(a) {
 			attrs = append(attrs, a)
 		}
+		if isRef(a) {
+			for _, common := range e.networked(a) {
+				if g.match(common) {
+					attrs = append(attrs, common)
+				}
+			}
+		}
+	}
+	for a := range e.n.Attrs {
+		set(a)
 	}
 	for _, name := range e.s.groupsOf(e.n, e.static) {
 		if x := e.s.byGroup[name]; x != nil {
 			for a := range x.Attrs {
-				if g.match(a) {
-					if doc, ok := Lookup(a); ok && doc.Inherits {
-						attrs = append(attrs, a)
-					}
+				if doc, ok := Lookup(a); ok && doc.Inherits {
+					set(a)
 				}
 			}
 		}

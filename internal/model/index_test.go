@@ -22,13 +22,23 @@ func anyOps(t *rapid.T) []Op {
 		for range rapid.IntRange(0, 3).Draw(t, "attrs") {
 			out = append(out, pick("attr",
 				"location.rack=r1", "location.rack=r2", "location.rack=", "location.rack=r{n1}", "custom.a={location.rack}", "custom.a=plain", "custom.b=x", "custom.b={custom.a}",
-				"net.boot.mac=52:54:00:00:00:01", "net.boot.address=10.0.0.{n1}", "net.boot.prefix=24", "net.boot.dns=10.0.0.1 10.0.0.2", "console.speed=9600", "bmc.port=0624"))
+				"net.boot.mac=52:54:00:00:00:01", "net.boot.address=10.0.0.{n1}", "net.boot.prefix=24", "net.boot.dns=10.0.0.1 10.0.0.2", "console.speed=9600", "bmc.port=0624",
+				"net.boot.dns=+ 10.0.0.3", "net.boot.network=lan", "net.boot.network={custom.b}", "custom.a={rack}", "custom.b={net.boot.domain}"))
 		}
 		return out
 	}
 	var ops []Op
 	for range rapid.IntRange(1, 4).Draw(t, "ops") {
-		switch rapid.IntRange(0, 7).Draw(t, "kind") {
+		switch rapid.IntRange(0, 8).Draw(t, "kind") {
+		case 8:
+			op := Op{Kind: KindNetwork, Name: pick("network", "lan", "x")}
+			if rapid.IntRange(0, 3).Draw(t, "network goes") > 0 {
+				op.Doc = &Network{
+					Name: NetworkName(op.Name), Prefix: pick("prefix", "10.0.0.0/24", "10.0.0.0/16"), Domain: pick("domain", "", "lan.example", "x"),
+					DNS: []string{pick("dns", "10.0.0.1", "10.0.0.2")},
+				}
+			}
+			ops = append(ops, op)
 		case 0:
 			ops = append(ops, Op{Kind: KindNode, Name: nodeName()})
 		case 1:
@@ -66,6 +76,7 @@ func TestViewsAgreeWithTheNodes(t *testing.T) {
 	terms := []string{
 		"location.rack=r1", "location.rack=", "location.rack!=r2", "location.rack=~r.*", "custom.a=r1", "custom.a!~p.*", "custom.b=~.+", "console.speed=9600", "console.speed=115200",
 		"net.boot.prefix=24", `net.boot.dns="10.0.0.1,10.0.0.2"`, "net.boot.dns=~.*2", "bmc.port=624", "net.boot.address=~10\\..*", "net.*.prefix=24", "custom.*=x", "*.rack=~r[12]",
+		"net.boot.domain=x", "net.*.domain=~lan.*", `net.boot.dns=~.*3`, "net.boot.network=x",
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		line := []*Snapshot{Empty()}

@@ -12,7 +12,7 @@ import (
 type Value struct {
 	Name    AttrName
 	Value   string // evaluated; masked when Secret
-	From    string // "node", "group compute", "default"; "" when nothing is set
+	From    string // "node", "group compute", "network rack1", "default"; a list that adds says all: "group compute + node"; "" when nothing is set
 	Written string // the expression, where Value was worked out from one
 	Secret  bool
 }
@@ -20,34 +20,58 @@ type Value struct {
 // Attr returns the effective value of an attribute of a node, evaluated and in canonical form; "" when it is not set.
 //
 // The node's own value counts, then that of its groups in its order, then of dynamic groups in natural order, then of
-// Everything, then the default. An empty value, written "", masks those after it, the default too. A list is taken as it is
-// from where it is found first. A secret comes as it is stored: sealed. The error is a [*Problem].
+// Everything, then what the network says that the port is in, then the default. An empty value, written "", masks those after it, the
+// default too. A list is taken from where it is found first; when it adds ([Adding]), behind the elements of those after it.
+// A secret comes as it is stored: sealed. The error is a [*Problem].
 func (s *Snapshot) Attr(n *Node, a AttrName) (string, error) {
 	doc, ok := Lookup(a)
 	if !ok {
 		return "", ofNode(unknownAttr(a), n.Name)
 	}
-	v, _, err := s.value(n, a, doc)
+	o := s.find(n, a, doc, false)
+	if doc.direct(o) {
+		v, _, err := s.value(n, a, doc, o)
+		return v, err
+	}
+	kept := s.cell(n, a)
+	if kept != nil {
+		if c := kept.Load(); c != nil && c.node == n {
+			return c.value, nil
+		}
+	}
+	v, _, err := s.value(n, a, doc, o)
+	if kept != nil && err == nil {
+		kept.Store(&cell{n, v})
+	}
 	return v, err
 }
 
-// value is Attr for an attribute that was looked up.
-func (s *Snapshot) value(n *Node, a AttrName, doc *Attr) (string, origin, error) {
-	o := s.find(n, a, doc, false)
-	if doc.asWritten(o) {
-		return o.written, o, nil
-	}
-	v, err := o.written, error(nil)
-	if hasExpression(v) {
-		e := evaluator{s: s, n: n}
-		v, err = e.evaluated(a, doc, o)
-	} else {
+// value works out what was found at an origin, and says where it is from altogether.
+func (s *Snapshot) value(n *Node, a AttrName, doc *Attr, o origin) (v string, _ origin, err error) {
+	if doc.direct(o) { // needs no evaluator, which is on the heap
+		if doc.asWritten(o) {
+			return o.written, o, nil
+		}
 		v, err = doc.canonical(a, o)
+	} else {
+		e := evaluator{s: s, n: n}
+		v, o, err = e.from(a, doc, o)
 	}
 	if err != nil {
 		return "", o, ofNode(err, n.Name)
 	}
 	return v, o, nil
+}
+
+// direct says that what is written is all of the value.
+func (a *Attr) direct(o origin) bool {
+	if a.common != nil && (o.kind == 0 || o.kind == 'd') {
+		return false
+	}
+	if _, adds := a.addition(o.written); adds {
+		return false
+	}
+	return a.Secret || !hasExpression(o.written)
 }
 
 // asWritten says that a value is neither an expression nor in need of a canonical form.
@@ -89,7 +113,7 @@ func (s *Snapshot) Attrs(n *Node, globs []string) ([]Value, error) {
 		if !ok {
 			continue
 		}
-		v, from, err := s.value(n, a, doc)
+		v, from, err := s.value(n, a, doc, s.find(n, a, doc, false))
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -124,16 +148,28 @@ func (e *evaluator) attrsOf(globs []string) []AttrName {
 			}
 		}
 	}
-	for a := range e.n.Attrs {
+	var refs []AttrName
+	set := func(a AttrName) {
 		take(a)
+		if isRef(a) {
+			refs = append(refs, a)
+		}
+	}
+	for a := range e.n.Attrs {
+		set(a)
 	}
 	for _, g := range e.s.groupsOf(e.n, e.static) {
 		if g := e.s.byGroup[g]; g != nil {
 			for a := range g.Attrs {
 				if doc, ok := Lookup(a); ok && doc.Inherits {
-					take(a)
+					set(a)
 				}
 			}
+		}
+	}
+	for _, ref := range refs {
+		for _, a := range e.networked(ref) {
+			take(a)
 		}
 	}
 	if len(globs) > 0 {
@@ -152,10 +188,30 @@ func (e *evaluator) attrsOf(globs []string) []AttrName {
 	return slices.Compact(out)
 }
 
+// networked are the attributes that the network gives which an attribute names.
+func (e *evaluator) networked(ref AttrName) []AttrName {
+	name, err := e.attr(ref)
+	if err != nil || name == "" {
+		return nil
+	}
+	n := e.s.Network(NetworkName(name))
+	if n == nil {
+		return nil
+	}
+	var out []AttrName
+	port := strings.TrimSuffix(string(ref), ".network")
+	for _, doc := range known.common {
+		if doc.common(n) != "" {
+			out = append(out, AttrName(port+string(doc.Name[strings.LastIndexByte(string(doc.Name), '.'):])))
+		}
+	}
+	return out
+}
+
 // origin says where a value is written.
 type origin struct {
-	kind    byte // 0 nowhere, 'n' node, 'g' group, 'd' default
-	group   GroupName
+	kind    byte   // 0 nowhere, 'n' node, 'g' group, 'w' network, 'd' default, 's' several
+	name    string // of the group or network; all of a list that adds
 	written string
 }
 
@@ -164,36 +220,54 @@ func (o origin) String() string {
 	case 'n':
 		return "node"
 	case 'g':
-		return "group " + string(o.group)
+		return "group " + o.name
+	case 'w':
+		return "network " + o.name
 	case 'd':
 		return "default"
 	}
-	return ""
+	return o.name
 }
 
-// find looks a value up along the line of inheritance; static leaves dynamic groups out.
+// find looks a value up along the line of inheritance, networks left out; static leaves dynamic groups out.
 func (s *Snapshot) find(n *Node, a AttrName, doc *Attr, static bool) origin {
+	return s.findBehind(n, a, doc, static, 0)
+}
+
+// findBehind is find for what stands behind so many values.
+func (s *Snapshot) findBehind(n *Node, a AttrName, doc *Attr, static bool, skip int) origin {
 	if v, ok := n.Attrs[a]; ok {
-		return origin{kind: 'n', written: v}
+		if skip == 0 {
+			return origin{kind: 'n', written: v}
+		}
+		skip--
 	}
 	if doc.Inherits {
 		for _, name := range n.Groups {
 			if g := s.byGroup[name]; g != nil && name != Everything {
 				if v, ok := g.Attrs[a]; ok {
-					return origin{'g', name, v}
+					if skip == 0 {
+						return origin{'g', string(name), v}
+					}
+					skip--
 				}
 			}
 		}
 		if !static {
 			for _, g := range s.dynamic {
-				if v, ok := g.Attrs[a]; ok && g.Name != Everything && s.inRange(g, n) {
-					return origin{'g', g.Name, v}
+				if v, ok := g.Attrs[a]; ok && g.Name != Everything && !slices.Contains(n.Groups, g.Name) && s.inRange(g, n) {
+					if skip == 0 {
+						return origin{'g', string(g.Name), v}
+					}
+					skip--
 				}
 			}
 		}
 		if g := s.byGroup[Everything]; g != nil {
 			if v, ok := g.Attrs[a]; ok {
-				return origin{'g', Everything, v}
+				if skip == 0 {
+					return origin{'g', string(Everything), v}
+				}
 			}
 		}
 	}
@@ -221,6 +295,28 @@ func (e *evaluator) attr(a AttrName) (string, error) {
 		return "", unknownAttr(a)
 	}
 	o := e.s.find(e.n, a, doc, e.static)
+	if doc.direct(o) && doc.asWritten(o) {
+		return o.written, nil
+	}
+	v, _, err := e.from(a, doc, o)
+	return v, err
+}
+
+// from works out the value that was found at an origin, and says where it is from altogether.
+func (e *evaluator) from(a AttrName, doc *Attr, o origin) (string, origin, error) {
+	o, err := e.network(a, doc, o)
+	if err != nil {
+		return "", o, err
+	}
+	if _, adds := doc.addition(o.written); adds {
+		return e.sum(a, doc)
+	}
+	v, err := e.single(a, doc, o)
+	return v, o, err
+}
+
+// single works out the value of one origin.
+func (e *evaluator) single(a AttrName, doc *Attr, o origin) (string, error) {
 	switch {
 	case doc.asWritten(o):
 		return o.written, nil
@@ -228,6 +324,63 @@ func (e *evaluator) attr(a AttrName) (string, error) {
 		return e.evaluated(a, doc, o)
 	}
 	return doc.canonical(a, o)
+}
+
+// network asks the network that a port is in, where nothing else sets the attribute.
+func (e *evaluator) network(a AttrName, doc *Attr, o origin) (origin, error) {
+	if doc.common == nil || o.kind != 0 && o.kind != 'd' {
+		return o, nil
+	}
+	name, err := e.attr(refOf(a))
+	if err != nil || name == "" {
+		return o, err
+	}
+	if n := e.s.Network(NetworkName(name)); n != nil {
+		if v := doc.common(n); v != "" {
+			return origin{'w', name, v}, nil
+		}
+	}
+	return o, nil
+}
+
+// sum is the value of a list that adds to what is inherited: the elements of the farthest origin come first, each once.
+func (e *evaluator) sum(a AttrName, doc *Attr) (string, origin, error) {
+	var line []origin
+	for adds := true; adds; {
+		o, err := e.network(a, doc, e.s.findBehind(e.n, a, doc, e.static, len(line)))
+		if err != nil {
+			return "", o, err
+		}
+		line = append(line, o)
+		_, adds = doc.addition(o.written)
+	}
+	var elements, written []string
+	all := origin{kind: 's'}
+	for _, o := range slices.Backward(line) {
+		if o.written == "" {
+			continue // nothing more, or masked
+		}
+		from := o.String()
+		written = append(written, o.written)
+		if added, ok := doc.addition(o.written); ok {
+			o.written = added
+		}
+		v, err := e.single(a, doc, o)
+		if err != nil {
+			return "", o, err
+		}
+		for _, x := range doc.Elements(v) {
+			if !slices.Contains(elements, x) {
+				elements = append(elements, x)
+			}
+		}
+		if all.name != "" {
+			from = " + " + from
+		}
+		all.name += from
+	}
+	all.written = strings.Join(written, " ")
+	return strings.Join(elements, doc.Sep), all, nil
 }
 
 func (e *evaluator) evaluated(a AttrName, doc *Attr, o origin) (string, error) {

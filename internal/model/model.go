@@ -139,6 +139,8 @@ type Image struct {
 	Kernelf File      `json:"kernel_file"`
 	Initrd  File      `json:"initrd_file"`
 	Root    File      `json:"root_file"`
+
+	Revision Revision `json:"-"`
 }
 
 // File names content by digest: a boot file of an image.
@@ -357,6 +359,8 @@ func SetRevision(doc any, rev Revision) {
 	case *Node:
 		d.Revision = rev
 	case *Group:
+		d.Revision = rev
+	case *Image:
 		d.Revision = rev
 	case *Deployment:
 		d.Revision = rev

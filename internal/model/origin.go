@@ -11,7 +11,7 @@ func (s *Snapshot) Owner(n *Node, a AttrName) (Kind, string) {
 	case 'n':
 		return KindNode, string(n.Name)
 	case 'g':
-		return KindGroup, string(o.group)
+		return KindGroup, o.name
 	}
 	return "", ""
 }

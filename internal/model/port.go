@@ -8,20 +8,28 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// holder is a node that has a MAC or address.
+// holder is a node that has an alias, MAC or address.
 type holder struct {
 	key  string
 	node NodeName
 }
 
 // ports is what a node has in the index, each sorted.
-type ports struct{ macs, addrs []string }
+type ports struct{ macs, addrs, nets []string }
 
 // isPort says that an attribute is indexed: net.<name>.mac and net.<name>.address.
 func isPort(a AttrName) bool {
 	s := string(a)
 	return strings.HasPrefix(s, "net.") && (strings.HasSuffix(s, ".mac") || strings.HasSuffix(s, ".address"))
 }
+
+// isRef says that an attribute names a network: net.<name>.network.
+func isRef(a AttrName) bool {
+	return strings.HasPrefix(string(a), "net.") && strings.HasSuffix(string(a), ".network")
+}
+
+// refOf is the attribute that names the network of a port, of which a is another one.
+func refOf(a AttrName) AttrName { return a[:strings.LastIndexByte(string(a), '.')] + ".network" }
 
 // NodeByMAC returns the node one of whose net.<name>.mac it is, in any usual notation; nil when there is none.
 func (s *Snapshot) NodeByMAC(mac string) *Node {
@@ -48,7 +56,7 @@ func (s *Snapshot) firstHolder(t *btree.BTreeG[holder], key string) *Node {
 	return nil
 }
 
-// holding yields the nodes that have a MAC or address, in natural order.
+// holding yields the nodes that have an alias, MAC or address, in natural order.
 func holding(t *btree.BTreeG[holder], key string) iter.Seq[NodeName] {
 	return func(yield func(NodeName) bool) {
 		t.Ascend(holder{key: key}, func(h holder) bool { return h.key == key && yield(h.node) })
@@ -65,42 +73,74 @@ func (s *Snapshot) indexPorts(name NodeName) {
 	if p := s.ports.get(name); p != nil {
 		was = *p
 	}
-	if slices.Equal(was.macs, is.macs) && slices.Equal(was.addrs, is.addrs) {
+	if slices.Equal(was.macs, is.macs) && slices.Equal(was.addrs, is.addrs) && slices.Equal(was.nets, is.nets) {
 		return
 	}
 	exchange(s.macs, name, was.macs, is.macs)
 	exchange(s.addrs, name, was.addrs, is.addrs)
-	if len(is.macs)+len(is.addrs) == 0 {
+	exchange(s.inNet, name, was.nets, is.nets)
+	if len(is.macs)+len(is.addrs)+len(is.nets) == 0 {
 		s.ports.remove(name)
 	} else {
 		s.ports.set(name, &is)
 	}
 }
 
-func exchange(t *btree.BTreeG[holder], name NodeName, was, is []string) {
+func exchange[S ~string](t *btree.BTreeG[holder], name NodeName, was, is []S) {
 	for _, k := range was {
 		if !slices.Contains(is, k) {
-			t.Delete(holder{k, name})
+			t.Delete(holder{string(k), name})
 		}
 	}
 	for _, k := range is {
 		if !slices.Contains(was, k) {
-			t.Set(holder{k, name})
+			t.Set(holder{string(k), name})
 		}
 	}
 }
 
-// portsOf finds the effective MACs and addresses of a node. A value that cannot be worked out is left out.
+// portsOf finds the effective MACs, addresses and networks of a node. A value that cannot be worked out is left out.
 func (s *Snapshot) portsOf(n *Node) ports {
+	var p ports
+	e := evaluator{s: s, n: n}
+	for _, a := range s.portAttrs(n) {
+		v, err := e.attr(a)
+		if err != nil || v == "" {
+			continue
+		}
+		switch {
+		case isRef(a):
+			p.nets = append(p.nets, v)
+		case strings.HasSuffix(string(a), ".mac"):
+			p.macs = append(p.macs, v)
+		default:
+			if k, ok := canonicalAddress(v); ok {
+				p.addrs = append(p.addrs, k)
+			}
+		}
+	}
+	slices.Sort(p.macs)
+	slices.Sort(p.addrs)
+	slices.Sort(p.nets)
+	p.macs, p.addrs, p.nets = slices.Compact(p.macs), slices.Compact(p.addrs), slices.Compact(p.nets)
+	return p
+}
+
+// portAttrs are the attributes of a node and its groups that the index is made of.
+func (s *Snapshot) portAttrs(n *Node) []AttrName {
 	var names []AttrName
 	for a := range n.Attrs {
-		if isPort(a) {
+		if isPort(a) || isRef(a) {
 			names = append(names, a)
 		}
 	}
 	inherit := func(g *grouping) {
 		if g != nil {
-			names = append(names, g.ports...)
+			for _, a := range g.ports {
+				if !slices.Contains(names, a) {
+					names = append(names, a)
+				}
+			}
 		}
 	}
 	for _, g := range n.Groups {
@@ -112,22 +152,5 @@ func (s *Snapshot) portsOf(n *Node) ports {
 		}
 	}
 	inherit(s.byGroup[Everything])
-
-	var p ports
-	e := evaluator{s: s, n: n}
-	for _, a := range names {
-		v, err := e.attr(a)
-		if err != nil || v == "" {
-			continue
-		}
-		if strings.HasSuffix(string(a), ".mac") {
-			p.macs = append(p.macs, v)
-		} else if k, ok := canonicalAddress(v); ok {
-			p.addrs = append(p.addrs, k)
-		}
-	}
-	slices.Sort(p.macs)
-	slices.Sort(p.addrs)
-	p.macs, p.addrs = slices.Compact(p.macs), slices.Compact(p.addrs)
-	return p
+	return names
 }

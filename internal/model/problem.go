@@ -9,6 +9,7 @@ import (
 type Problem struct {
 	Node  NodeName  // the node it is about; empty for groups and expressions by themselves
 	Group GroupName // the group it is about
+	Of    string    // any other document it is about: "network compute"
 	Attr  AttrName
 	What  string
 	Why   string
@@ -22,6 +23,8 @@ func (p *Problem) Error() string {
 		b.WriteString(string(p.Node) + ": ")
 	case p.Group != "":
 		b.WriteString("group " + string(p.Group) + ": ")
+	case p.Of != "":
+		b.WriteString(p.Of + ": ")
 	}
 	if p.Attr != "" && !strings.Contains(p.What, string(p.Attr)) {
 		b.WriteString(string(p.Attr) + ": ")

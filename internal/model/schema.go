@@ -1,6 +1,7 @@
 package model
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,6 +24,7 @@ const (
 	Choice    Type = "choice"
 	NodeRange Type = "noderange"
 	SecretOf  Type = "secret"
+	NetworkOf Type = "network" // the name of a Network
 )
 
 // Attr documents one attribute: its name, what it takes, and what it is for. In the name of a family,
@@ -39,6 +41,10 @@ type Attr struct {
 	Inherits bool     // groups may set it for their members
 	Secret   bool     // stored sealed, never shown
 	Help     string   // one line
+	Example  string   // a value as people write it, which may be an expression; "" where Choices or the type say enough
+
+	// common is what a network says of its ports; nil for what is the port's own. It counts where nothing else sets the attribute.
+	common func(*Network) string
 }
 
 // Schema returns every attribute in natural order, families with their placeholder, "custom.<name>" included.
@@ -51,35 +57,43 @@ func Schema() []Attr {
 func attributes() []Attr {
 	const maxPort = 65535
 	return []Attr{
-		{Name: "bmc.address", Type: Address, Inherits: true, Help: "address of the management controller"},
-		{Name: "bmc.port", Type: Integer, Default: "623", Min: 1, Max: maxPort, Inherits: true, Help: "UDP port of the management controller"},
-		{Name: "bmc.user", Type: String, Inherits: true, Help: "user to log in to the management controller as"},
+		{Name: "bmc.address", Type: Address, Inherits: true, Example: "10.78.1.{n0}", Help: "address of the management controller"},
+		{Name: "bmc.port", Type: Integer, Default: "623", Min: 1, Max: maxPort, Inherits: true, Example: "623", Help: "UDP port of the management controller"},
+		{Name: "bmc.user", Type: String, Inherits: true, Example: "admin", Help: "user to log in to the management controller as"},
 		{Name: "bmc.password", Type: SecretOf, Secret: true, Inherits: true, Help: "password of bmc.user"},
 		{Name: "bmc.driver", Type: Choice, Default: "ipmi", Choices: []string{"ipmi", "null"}, Inherits: true, Help: "how to talk to the management controller; null: there is none"},
 		{Name: "bmc.cipher", Type: Choice, Default: "17", Choices: []string{"3", "17"}, Inherits: true, Help: "IPMI cipher suite: 17 is SHA-256, 3 is SHA-1 for old controllers"},
 
-		{Name: "net.<name>.mac", Type: MAC, Inherits: true, Help: "hardware address of the port; net.boot is the port that boots"},
-		{Name: "net.<name>.address", Type: Address, Inherits: true, Help: "IP address of the port"},
-		{Name: "net.<name>.prefix", Type: Integer, Max: 128, Unit: "bits", Inherits: true, Help: "length of the network prefix"},
-		{Name: "net.<name>.gateway", Type: Address, Inherits: true, Help: "default router"},
-		{Name: "net.<name>.dns", Type: List, Of: Address, Sep: ",", Inherits: true, Help: "name servers"},
+		{Name: "net.<name>.mac", Type: MAC, Inherits: true, Example: "52:54:00:77:00:01", Help: "hardware address of the port; net.boot is the port that boots"},
+		{Name: "net.<name>.address", Type: Address, Inherits: true, Example: "10.77.1.{n0}", Help: "IP address of the port"},
+		{Name: "net.<name>.network", Type: NetworkOf, Inherits: true, Example: "compute", Help: "network that the port is in: gives prefix, gateway, dns, domain, mtu and vlan where these are not set"},
+		{Name: "net.<name>.prefix", Type: Integer, Max: 128, Unit: "bits", Inherits: true, common: (*Network).bits, Example: "16", Help: "length of the network prefix"},
+		{Name: "net.<name>.gateway", Type: Address, Inherits: true, common: func(n *Network) string { return n.Gateway }, Example: "10.77.0.1", Help: "default router"},
+		{Name: "net.<name>.dns", Type: List, Of: Address, Sep: ",", Inherits: true, common: func(n *Network) string { return strings.Join(n.DNS, ",") }, Example: "10.77.0.2,10.77.0.3", Help: "name servers"},
+		{Name: "net.<name>.domain", Type: String, Inherits: true, common: func(n *Network) string { return n.Domain }, Example: "hpc.example.org", Help: "DNS domain of the port"},
+		{Name: "net.<name>.mtu", Type: Integer, Min: minMTU, Max: maxMTU, Unit: "octets", Inherits: true, common: func(n *Network) string { return number(n.MTU) }, Example: "9000", Help: "largest packet"},
+		{Name: "net.<name>.vlan", Type: Integer, Min: 1, Max: maxVLAN, Inherits: true, common: func(n *Network) string { return number(n.VLAN) }, Example: "7", Help: "VLAN of the port's traffic; not set is untagged"},
 
-		{Name: "console.device", Type: String, Default: "ttyS0", Inherits: true, Help: "serial port that carries the console, as the kernel names it"},
+		{Name: "disk.<name>.device", Type: String, Inherits: true, Example: "/dev/nvme0n1", Help: "block device, as the running system names it"},
+		{Name: "disk.<name>.wwn", Type: String, Inherits: true, Example: "0x5000c500a1b2c3d4", Help: "world wide name: the disk itself, wherever it is plugged in"},
+		{Name: "disk.<name>.size", Type: Integer, Min: 1, Max: 1 << 62, Unit: "bytes", Inherits: true, Example: "480103981056", Help: "size of the disk"},
+
+		{Name: "console.device", Type: String, Default: "ttyS0", Inherits: true, Example: "ttyS1", Help: "serial port that carries the console, as the kernel names it"},
 		{Name: "console.speed", Type: Choice, Default: "115200", Choices: []string{"9600", "19200", "38400", "57600", "115200"}, Unit: "baud", Inherits: true, Help: "speed of the console"},
 		{Name: "console.record", Type: Boolean, Default: "true", Inherits: true, Help: "keep the console connected and recorded"},
 
-		{Name: "image.kernelargs", Type: List, Of: String, Sep: " ", Inherits: true, Help: "kernel arguments besides those that muster gives"},
-		{Name: "boot.count", Type: Integer, Default: "3", Min: 1, Max: 100, Unit: "boots", Inherits: true, Help: "network boots that a deployment may use before the node is held"},
+		{Name: "image.kernelargs", Type: List, Of: String, Sep: " ", Inherits: true, Example: "+ nosmt", Help: "kernel arguments besides those that muster gives"},
+		{Name: "boot.count", Type: Integer, Default: "3", Min: 1, Max: 100, Unit: "boots", Inherits: true, Example: "5", Help: "network boots that a deployment may use before the node is held"},
 
-		{Name: "ssh.user", Type: String, Default: "root", Inherits: true, Help: "user that run and copy log in as"},
-		{Name: "ssh.port", Type: Integer, Default: "22", Min: 1, Max: maxPort, Inherits: true, Help: "TCP port of sshd"},
+		{Name: "ssh.user", Type: String, Default: "root", Inherits: true, Example: "root", Help: "user that run and copy log in as"},
+		{Name: "ssh.port", Type: Integer, Default: "22", Min: 1, Max: maxPort, Inherits: true, Example: "22", Help: "TCP port of sshd"},
 
-		{Name: "location.site", Type: String, Inherits: true, Help: "where: site or building"},
-		{Name: "location.room", Type: String, Inherits: true, Help: "where: room"},
-		{Name: "location.rack", Type: String, Inherits: true, Help: "where: rack"},
-		{Name: "location.unit", Type: Integer, Min: 1, Max: 100, Inherits: true, Help: "where: lowest height unit in the rack"},
-		{Name: "node.comment", Type: String, Help: "a note about this very node"},
-		{Name: "custom.<name>", Type: String, Inherits: true, Help: "anything of your own"},
+		{Name: "location.site", Type: String, Inherits: true, Example: "north", Help: "where: site or building"},
+		{Name: "location.room", Type: String, Inherits: true, Example: "a12", Help: "where: room"},
+		{Name: "location.rack", Type: String, Inherits: true, Example: "r{n1}", Help: "where: rack"},
+		{Name: "location.unit", Type: Integer, Min: 1, Max: 100, Inherits: true, Example: "{n0}", Help: "where: lowest height unit in the rack"},
+		{Name: "node.comment", Type: String, Example: "waits for a new fan", Help: "a note about this very node"},
+		{Name: "custom.<name>", Type: String, Inherits: true, Example: "{rack}-{n0:02d}", Help: "anything of your own"},
 	}
 }
 
@@ -88,15 +102,20 @@ type catalogue struct {
 	all    []Attr
 	exact  map[AttrName]*Attr
 	family map[string]map[string]*Attr // "net." → ".mac" → attribute
+	short  map[string][]*Attr          // by the last word of their names
+	common []*Attr                     // those that a network may give, by the ends of their names
 }
 
 // known is the schema, indexed; it is never changed.
 var known = index(Schema())
 
 func index(all []Attr) catalogue {
-	c := catalogue{all, map[AttrName]*Attr{}, map[string]map[string]*Attr{}}
+	c := catalogue{all: all, exact: map[AttrName]*Attr{}, family: map[string]map[string]*Attr{}, short: map[string][]*Attr{}}
 	for i := range all {
 		a := &all[i]
+		if last := string(a.Name[strings.LastIndexByte(string(a.Name), '.')+1:]); last != "<name>" {
+			c.short[last] = append(c.short[last], a)
+		}
 		before, rest, ok := strings.Cut(string(a.Name), "<name>")
 		if !ok {
 			c.exact[a.Name] = a
@@ -106,6 +125,9 @@ func index(all []Attr) catalogue {
 			c.family[before] = map[string]*Attr{}
 		}
 		c.family[before][rest] = a
+		if a.common != nil {
+			c.common = append(c.common, a)
+		}
 	}
 	return c
 }
@@ -139,6 +161,77 @@ func Lookup(name AttrName) (*Attr, bool) {
 	}
 	a, ok := leaves[rest[end:]]
 	return a, ok
+}
+
+// Short returns the one attribute that ends in a word: {rack} of an expression is location.rack. Without one the problem names those
+// that it may be; nil, nil when nothing ends in the word.
+func Short(word string) (*Attr, *Problem) {
+	all := known.short[word]
+	switch {
+	case len(all) == 0:
+		return nil, nil
+	case len(all) == 1 && !strings.Contains(string(all[0].Name), "<name>"):
+		return all[0], nil
+	}
+	names := make([]string, len(all))
+	for i, a := range all {
+		names[i] = string(a.Name)
+	}
+	return nil, &Problem{What: word + " may be " + strings.Join(names, " or "), Do: "Write the whole name"}
+}
+
+// Section is what the attribute is about, as a heading for it and those beside it.
+func (a *Attr) Section() string {
+	first, _, _ := strings.Cut(string(a.Name), ".")
+	switch first {
+	case "bmc":
+		return "management controller"
+	case "net":
+		return "network ports"
+	case "disk":
+		return "disks"
+	case "console":
+		return "console"
+	case "image", "boot":
+		return "images and booting"
+	case "ssh":
+		return "reaching the running system"
+	case "location":
+		return "location"
+	}
+	return "notes and your own"
+}
+
+// Pattern is a regular expression (ECMA-262 and RE2 alike) that the canonical form of every value matches which is no expression; "" when
+// there is none that says more than the type. A list's is that of its elements.
+func (a *Attr) Pattern() string {
+	t := a.Type
+	if t == List {
+		t = a.Of
+	}
+	switch t {
+	case Integer:
+		return `^-?[0-9]+$`
+	case Boolean:
+		return `^(true|false)$`
+	case Address:
+		return `^[0-9a-f:.]+(%.+)?$`
+	case Prefix:
+		return `^[0-9a-f:.]+/[0-9]+$`
+	case MAC:
+		return `^[0-9a-f]{2}(:[0-9a-f]{2}){5,19}$`
+	case Duration:
+		return `^[-+]?(0|([0-9.]+(ns|us|µs|μs|ms|s|m|h))+)$`
+	case NetworkOf:
+		return `^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`
+	case Choice:
+		quoted := make([]string, len(a.Choices))
+		for i, c := range a.Choices {
+			quoted[i] = regexp.QuoteMeta(c)
+		}
+		return `^(` + strings.Join(quoted, "|") + `)$`
+	}
+	return ""
 }
 
 // plainWord says that a part of an attribute name is made of letters, digits, - and _.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidwall/btree"
 	"muster/internal/model/noderange"
@@ -15,8 +16,8 @@ import (
 // them; the zero value is none.
 type Snapshot struct {
 	Revision Revision
-	// Described is the revision of the last change to a node or group: what does not depend on observations need only
-	// look again when it moved.
+	// Described is the revision of the last change to a document that people write: to any but those of the kinds deployment,
+	// identity and state. What does not depend on these need only look again when it moved.
 	Described Revision
 
 	// copying is held while Apply copies the tables: the copy stamps the original, which readers do not look at, but
@@ -40,13 +41,15 @@ type Snapshot struct {
 	byGroup map[GroupName]*grouping   // never changed once the snapshot is out
 	dynamic []*grouping               // those with a range, in natural order
 	used    map[AttrName]bool         // attributes and families that some expression or range uses, or has used
+	aliases *btree.BTreeG[holder]
 	macs    *btree.BTreeG[holder]
 	addrs   *btree.BTreeG[holder]
-	ports   table[NodeName, ports] // what a node has in macs and addrs
+	inNet   *btree.BTreeG[holder]
+	ports   table[NodeName, ports] // what a node has in macs, addrs and inNet
 	names   *nameIndex             // the same as long as no node comes or goes
 	history history                // what the archive needs to know
 	archive *archive               // the same for ever
-	aliased int                    // aliases of all nodes
+	found   *found                 // the same as long as Described is
 	memo    *memo                  // the same for ever
 }
 
@@ -59,6 +62,7 @@ type membership struct {
 // nameIndex is made when first asked for.
 type nameIndex struct {
 	once  sync.Once
+	made  atomic.Bool
 	names *noderange.Names
 }
 
@@ -90,12 +94,15 @@ func Empty() *Snapshot {
 		}),
 		byGroup: map[GroupName]*grouping{},
 		used:    map[AttrName]bool{},
+		aliases: newTree(byKey),
 		macs:    newTree(byKey),
 		addrs:   newTree(byKey),
+		inNet:   newTree(byKey),
 		ports:   newTable[NodeName, ports](),
 		names:   &nameIndex{},
 		history: history{&step{}},
 		archive: &archive{},
+		found:   &found{},
 		memo:    &memo{},
 	}
 }
@@ -105,6 +112,14 @@ func (s *Snapshot) Len() int { return s.nodes.tree.Len() }
 
 // Node returns the node of that name, nil when there is none.
 func (s *Snapshot) Node(n NodeName) *Node { return s.nodes.get(n) }
+
+// Find returns the node of that name, or else the one that has it as an alias; nil when there is none.
+func (s *Snapshot) Find(name string) *Node {
+	if n := s.Node(NodeName(name)); n != nil {
+		return n
+	}
+	return s.firstHolder(s.aliases, name)
+}
 
 // Nodes yields all nodes in the natural order of their names.
 func (s *Snapshot) Nodes() iter.Seq[*Node] { return s.nodes.all() }
@@ -178,6 +193,7 @@ func (s *Snapshot) Names() *noderange.Names {
 				}
 			}
 		}, s.Len())
+		s.names.made.Store(true)
 	})
 	return s.names.names
 }
@@ -256,22 +272,29 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		byGroup:     s.byGroup,
 		dynamic:     s.dynamic,
 		used:        s.used,
+		aliases:     s.aliases.Copy(),
 		macs:        s.macs.Copy(),
 		addrs:       s.addrs.Copy(),
+		inNet:       s.inNet.Copy(),
 		ports:       s.ports.copy(),
 		names:       s.names,
 		history:     s.history,
 		archive:     s.archive,
-		aliased:     s.aliased,
+		found:       s.found,
 		memo:        s.memo,
 	}
 }
 
 func (b *builder) put(op Op, rev Revision) error {
 	s := b.s
+	if op.Kind != KindDeployment && op.Kind != KindIdentity && op.Kind != KindState {
+		s.Described = rev
+		if s.found == b.old.found {
+			s.found = &found{}
+		}
+	}
 	switch op.Kind {
 	case KindNode:
-		s.Described = rev
 		was := s.Node(NodeName(op.Name))
 		err := set(s.nodes, NodeName(op.Name), op.Doc, func(d *Node) { d.Revision = rev })
 		if err == nil {
@@ -279,7 +302,6 @@ func (b *builder) put(op Op, rev Revision) error {
 		}
 		return err
 	case KindGroup:
-		s.Described = rev
 		was := s.Group(GroupName(op.Name))
 		err := set(s.groups, GroupName(op.Name), op.Doc, func(d *Group) { d.Revision = rev })
 		if err == nil {
@@ -287,7 +309,7 @@ func (b *builder) put(op Op, rev Revision) error {
 		}
 		return err
 	case KindImage:
-		return set(s.images, ImageName(op.Name), op.Doc, func(*Image) {})
+		return set(s.images, ImageName(op.Name), op.Doc, func(d *Image) { d.Revision = rev })
 	case KindDeployment:
 		return set(s.deployments, NodeName(op.Name), op.Doc, func(d *Deployment) { d.Revision = rev })
 	case KindIdentity:
@@ -295,8 +317,10 @@ func (b *builder) put(op Op, rev Revision) error {
 	case KindState:
 		return set(s.states, NodeName(op.Name), op.Doc, func(*State) {})
 	case KindNetwork:
-		s.Described = rev
 		b.step.all = true
+		for n := range holding(s.inNet, op.Name) {
+			b.dirty = append(b.dirty, n)
+		}
 		return set(s.networks, NetworkName(op.Name), op.Doc, func(d *Network) { d.Revision = rev })
 	case KindUser:
 		return set(s.users, UserName(op.Name), op.Doc, func(d *User) { d.Revision = rev })
@@ -340,13 +364,15 @@ func (b *builder) node(name NodeName, was, is *Node) {
 		b.s.names = &nameIndex{}
 	}
 	var before, after []GroupName
+	var called, calls []NodeName
 	if was != nil {
-		before = was.Groups
+		before, called = was.Groups, was.Aliases
 	}
 	if is != nil {
-		after = is.Groups
+		after, calls = is.Groups, is.Aliases
 		b.uses(is.Attrs)
 	}
+	exchange(b.s.aliases, name, called, calls)
 	if slices.Equal(before, after) {
 		return
 	}
@@ -403,7 +429,7 @@ func (b *builder) movesPorts(was, is *Group) bool {
 		return true
 	}
 	for a := range differences(x, y) {
-		if isPort(a) || b.s.isUsed(a) {
+		if isPort(a) || isRef(a) || b.s.isUsed(a) {
 			return true
 		}
 	}
@@ -422,7 +448,6 @@ func (b *builder) aliases(was, is *Node) {
 	if slices.Equal(before, after) {
 		return
 	}
-	b.s.aliased += len(after) - len(before)
 	for _, a := range slices.Concat(before, after) {
 		b.named = append(b.named, string(a))
 	}
@@ -547,6 +572,9 @@ func (b *builder) use(a AttrName) {
 		b.spared = false
 	}
 	b.s.used[a] = true
+	if doc, ok := Lookup(a); ok && doc.common != nil {
+		b.use(refOf(a))
+	}
 }
 
 // isUsed says that an expression or range may depend on the attribute.

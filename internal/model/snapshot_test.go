@@ -204,7 +204,8 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 		groupNames := []GroupName{"a", "b", "odd", "everything"}
 		value := map[string][]string{
 			"net.boot.mac":     {"52:54:00:00:00:{n1:02x}", "{custom.mac}", ""},
-			"net.boot.address": {"10.0.0.{n1}", "{custom.base+n1}", "wrong"},
+			"net.boot.address": {"10.0.0.{n1}", "{custom.base+n1}", "wrong", "{net.boot.gateway+n1}"},
+			"net.boot.network": {"c", "{custom.color}", ""},
 			"custom.mac":       {"52:54:00:00:01:{n1:02x}", "{custom.deep}"},
 			"custom.deep":      {"52:54:00:00:02:{n1:02x}"},
 			"custom.base":      {"10.1.0.0", "10.2.0.0"},
@@ -213,7 +214,7 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 		}
 		attrs := func() []string {
 			var out []string
-			for _, a := range []string{"net.boot.mac", "net.boot.address", "custom.mac", "custom.deep", "custom.base", "custom.color", "location.rack"} {
+			for _, a := range []string{"net.boot.mac", "net.boot.address", "net.boot.network", "custom.mac", "custom.deep", "custom.base", "custom.color", "location.rack"} {
 				if rapid.Bool().Draw(t, a) {
 					out = append(out, a+"="+rapid.SampledFrom(value[a]).Draw(t, "value"))
 				}
@@ -230,18 +231,27 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 		for range rapid.IntRange(1, 8).Draw(t, "changes") {
 			var ops []Op
 			for range rapid.IntRange(1, 3).Draw(t, "ops") {
-				switch rapid.IntRange(0, 5).Draw(t, "kind") {
+				switch rapid.IntRange(0, 6).Draw(t, "kind") {
+				case 6:
+					n := &Network{Name: NetworkName(rapid.SampledFrom([]string{"c", "red"}).Draw(t, "network"))}
+					op := Op{Kind: KindNetwork, Name: string(n.Name)}
+					if n.Gateway = rapid.SampledFrom([]string{"", "10.3.0.0", "10.4.0.0"}).Draw(t, "gateway"); n.Gateway != "" {
+						op.Doc = n
+					}
+					ops = append(ops, op)
 				case 0:
 					ops = append(ops, Op{Kind: KindNode, Name: rapid.SampledFrom(nodeNames).Draw(t, "node")})
 				case 1:
 					ops = append(ops, Op{Kind: KindGroup, Name: string(rapid.SampledFrom(groupNames).Draw(t, "group"))})
 				case 2, 3:
-					ops = append(ops, node(rapid.SampledFrom(nodeNames).Draw(t, "node"), rapid.SliceOfNDistinct(rapid.SampledFrom(groupNames[:2]), 0, 2, rapid.ID).Draw(t, "groups"), attrs()...))
+					n := node(rapid.SampledFrom(nodeNames).Draw(t, "node"), rapid.SliceOfNDistinct(rapid.SampledFrom(groupNames[:2]), 0, 2, rapid.ID).Draw(t, "groups"), attrs()...)
+					n.Doc.(*Node).Aliases = rapid.SliceOfNDistinct(rapid.SampledFrom([]NodeName{"x", "y"}), 0, 2, rapid.ID).Draw(t, "aliases")
+					ops = append(ops, n)
 				default:
 					g := rapid.SampledFrom(groupNames).Draw(t, "group")
 					r := ""
 					if g == "odd" {
-						r = rapid.SampledFrom([]string{"~.*[13]", "location.rack=r1", "a", "n[1-2]", "custom.c*=red"}).Draw(t, "range")
+						r = rapid.SampledFrom([]string{"~.*[13]", "location.rack=r1", "a", "n[1-2]", "custom.c*=red", "x", "net.boot.gateway=10.3.0.0"}).Draw(t, "range")
 					}
 					ops = append(ops, group(string(g), r, attrs()...))
 				}
@@ -256,6 +266,9 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 		for g := range s.Groups() {
 			ops = append(ops, Op{KindGroup, string(g.Name), g})
 		}
+		for n := range s.Networks() {
+			ops = append(ops, Op{KindNetwork, string(n.Name), n})
+		}
 		whole, err := Apply(whole, &Change{Ops: ops})
 		if err != nil {
 			t.Fatal(err)
@@ -268,7 +281,7 @@ func TestIndexFollowsEveryChange(t *testing.T) {
 
 func indexed(s *Snapshot) string {
 	var b strings.Builder
-	for _, tree := range []interface{ Scan(func(holder) bool) }{s.macs, s.addrs} {
+	for _, tree := range []interface{ Scan(func(holder) bool) }{s.aliases, s.macs, s.addrs, s.inNet} {
 		tree.Scan(func(h holder) bool { fmt.Fprint(&b, h, " "); return true })
 	}
 	s.members.Scan(func(m membership) bool { fmt.Fprint(&b, m, " "); return true })

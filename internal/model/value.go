@@ -72,7 +72,7 @@ func (a *Attr) one(t Type, v string) (string, error) {
 		return "", wrong(v, "neither true nor false", "")
 	case Address:
 		ip, err := netip.ParseAddr(v)
-		if err != nil {
+		if err != nil || strings.ContainsFunc(ip.Zone(), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			return "", wrong(v, "no IP address", "Write 10.77.1.1 or fd00::1")
 		}
 		return written(ip.Unmap(), v), nil
@@ -100,6 +100,11 @@ func (a *Attr) one(t Type, v string) (string, error) {
 			return v, nil
 		}
 		return "", wrong(v, "not one of "+strings.Join(a.Choices, ", "), "")
+	case NetworkOf:
+		if p := CheckName(v); p != nil {
+			return "", p
+		}
+		return v, nil
 	case NodeRange:
 		if _, err := noderange.Parse(v); err != nil {
 			return "", err

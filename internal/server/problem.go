@@ -49,6 +49,8 @@ func described(p *model.Problem) *api.Error {
 	}
 	if p.Group != "" {
 		e.What = "group " + string(p.Group) + ": " + e.What
+	} else if p.Of != "" {
+		e.What = p.Of + ": " + e.What
 	}
 	return e
 }
