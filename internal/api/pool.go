@@ -122,7 +122,7 @@ func (m *manager) ask(r *http.Request, body *keptBody, seen int64) (*http.Respon
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { body.connected.Store(true) }}
 	r = r.Clone(httptrace.WithClientTrace(r.Context(), trace))
 	r.URL.Scheme, r.URL.Host, r.Host = m.scheme, m.host, m.host
-	if seen > 0 {
+	if seen > 0 && r.Header.Get(AtLeastHeader) == "" {
 		r.Header.Set(AtLeastHeader, strconv.FormatInt(seen, 10))
 	}
 	if body.ReadCloser != nil && body.ReadCloser != http.NoBody {
