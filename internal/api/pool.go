@@ -119,13 +119,22 @@ func unconnected(err error) bool {
 
 // ask sends the request to one manager.
 func (m *manager) ask(r *http.Request, body *keptBody, seen int64) (*http.Response, error) {
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { body.connected.Store(true) }}
+	trace := &httptrace.ClientTrace{
+		// A transport comes here again only when the connection that it had was dead before it wrote, or the request changes nothing.
+		GetConn: func(string) { body.connected.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { body.connected.Store(true) },
+	}
 	r = r.Clone(httptrace.WithClientTrace(r.Context(), trace))
 	r.URL.Scheme, r.URL.Host, r.Host = m.scheme, m.host, m.host
 	if seen > 0 && r.Header.Get(AtLeastHeader) == "" {
 		r.Header.Set(AtLeastHeader, strconv.FormatInt(seen, 10))
 	}
-	if body.ReadCloser != nil && body.ReadCloser != http.NoBody {
+	if r.GetBody != nil {
+		var err error
+		if r.Body, err = r.GetBody(); err != nil {
+			return nil, err
+		}
+	} else if body.ReadCloser != nil && body.ReadCloser != http.NoBody {
 		r.Body = body
 	}
 	far := m.scheme == "https" && r.Header.Get("Upgrade") == ""
