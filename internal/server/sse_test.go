@@ -19,7 +19,7 @@ type message struct{ id, event, data string }
 
 // feed reads server-sent events until the test ends it.
 type feed struct {
-	t    *testing.T
+	t    testing.TB
 	in   *bufio.Reader
 	body io.Closer
 	stop context.CancelFunc
