@@ -16,9 +16,9 @@ import (
 // appended as JSON by hand: they are most of what the API sends.
 type projection struct {
 	snap  *model.Snapshot
-	want  map[string]bool // fields of api.Node
-	attrs []string        // as asked for: names and globs
-	plain []plainAttr     // the same, sorted, when there are neither globs nor unknown names among them
+	want  uint        // fields of api.Node
+	attrs []string    // as asked for: names and globs
+	plain []plainAttr // the same, sorted, when there are neither globs nor unknown names among them
 	blame bool
 }
 
@@ -27,23 +27,33 @@ type plainAttr struct {
 	secret bool
 }
 
-// nodeFields are the fields of api.Node that can be asked for.
-var nodeFields = []string{"aliases", "groups", "lock", "created", "revision", "attrs"}
+// nodeFields are the fields of api.Node that can be asked for; the name is always there.
+var nodeFields = []string{"aliases", "groups", "lock", "created", "revision", "attrs", "name"}
+
+// The same as bits.
+const (
+	wantAliases uint = 1 << iota
+	wantGroups
+	wantLock
+	wantCreated
+	wantRevision
+	wantAttrs
+)
 
 func newProjection(snap *model.Snapshot, in api.NodeQuery) (*projection, error) {
-	p := &projection{snap: snap, attrs: in.Attrs, blame: in.Blame, want: map[string]bool{}}
-	fields := in.Fields
-	if len(fields) == 0 && len(in.Attrs) == 0 {
-		fields = nodeFields
-	}
-	for _, f := range fields {
-		if !slices.Contains(nodeFields, f) && f != "name" {
+	p := &projection{snap: snap, attrs: in.Attrs, blame: in.Blame}
+	for _, f := range in.Fields {
+		i := slices.Index(nodeFields, f)
+		if i < 0 {
 			return nil, noField("node", f, nodeFields)
 		}
-		p.want[f] = true
+		p.want |= 1 << i
 	}
-	if len(in.Attrs) > 0 {
-		p.want["attrs"] = true
+	switch {
+	case len(in.Attrs) > 0:
+		p.want |= wantAttrs
+	case len(in.Fields) == 0:
+		p.want = ^uint(0)
 	}
 	p.plan()
 	return p, nil
@@ -51,6 +61,9 @@ func newProjection(snap *model.Snapshot, in api.NodeQuery) (*projection, error) 
 
 // plan finds out whether the attributes can be looked up one by one.
 func (p *projection) plan() {
+	if len(p.attrs) > 0 {
+		p.plain = make([]plainAttr, 0, len(p.attrs))
+	}
 	for _, a := range p.attrs {
 		doc, known := model.Lookup(model.AttrName(a))
 		if !known {
@@ -58,6 +71,9 @@ func (p *projection) plan() {
 			return
 		}
 		p.plain = append(p.plain, plainAttr{model.AttrName(a), doc.Secret})
+	}
+	if len(p.plain) < 2 {
+		return
 	}
 	slices.SortFunc(p.plain, func(a, b plainAttr) int { return model.Natural(string(a.name), string(b.name)) })
 	p.plain = slices.Compact(p.plain)
@@ -88,23 +104,23 @@ const mask = "********"
 func (p *projection) node(b []byte, n *model.Node) (_ []byte, failed bool) {
 	b = append(b, `{"name":`...)
 	b = appendString(b, string(n.Name))
-	if p.want["aliases"] && len(n.Aliases) > 0 {
+	if p.want&wantAliases != 0 && len(n.Aliases) > 0 {
 		b = appendStrings(append(b, `,"aliases":`...), n.Aliases)
 	}
-	if p.want["groups"] && len(n.Groups) > 0 {
+	if p.want&wantGroups != 0 && len(n.Groups) > 0 {
 		b = appendStrings(append(b, `,"groups":`...), n.Groups)
 	}
-	if p.want["lock"] && n.Lock != nil {
+	if p.want&wantLock != 0 && n.Lock != nil {
 		b = appendJSON(append(b, `,"lock":`...), n.Lock)
 	}
-	if p.want["created"] && !n.Created.IsZero() {
+	if p.want&wantCreated != 0 && !n.Created.IsZero() {
 		b = append(b, `,"created":"`...)
 		b = append(n.Created.AppendFormat(b, time.RFC3339Nano), '"')
 	}
-	if p.want["revision"] {
+	if p.want&wantRevision != 0 {
 		b = strconv.AppendInt(append(b, `,"revision":`...), int64(n.Revision), 10)
 	}
-	if p.want["attrs"] {
+	if p.want&wantAttrs != 0 {
 		b, failed = p.effective(b, n)
 	}
 	return append(b, '}'), failed

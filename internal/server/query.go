@@ -1,7 +1,6 @@
 package server
 
 import (
-	"maps"
 	"net/url"
 	"reflect"
 	"slices"
@@ -30,12 +29,11 @@ func (q *request) query(doc any) error {
 
 // readQuery sets the fields of the struct that doc points to. A list is one parameter with commas, or several.
 func readQuery(v url.Values, doc any) error {
-	fields := map[string]reflect.Value{}
-	parameters(reflect.ValueOf(doc).Elem(), func(name string, f reflect.Value) { fields[name] = f })
+	to := reflect.ValueOf(doc).Elem()
 	for name, values := range v {
-		f, ok := fields[name]
-		if !ok {
-			return &unknownParameter{name, fields}
+		f := parameter(to, name)
+		if !f.IsValid() {
+			return &unknownParameter{name, parameterNames(to.Type())}
 		}
 		for _, text := range values {
 			if err := setParameter(f, text); err != nil {
@@ -46,17 +44,28 @@ func readQuery(v url.Values, doc any) error {
 	return nil
 }
 
-// parameters visits the fields of a struct, those of embedded ones too, with their names in JSON.
-func parameters(v reflect.Value, see func(string, reflect.Value)) {
+// parameter finds a field, also of an embedded struct, by its name in JSON; the zero value is none.
+func parameter(v reflect.Value, name string) reflect.Value {
 	t := v.Type()
 	for i := range t.NumField() {
 		if t.Field(i).Anonymous {
-			parameters(v.Field(i), see)
-			continue
+			if f := parameter(v.Field(i), name); f.IsValid() {
+				return f
+			}
+		} else if have, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); have == name {
+			return v.Field(i)
 		}
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		see(name, v.Field(i))
 	}
+	return reflect.Value{}
+}
+
+func parameterNames(t reflect.Type) []string {
+	var out []string
+	for f := range fields(t) {
+		out = append(out, f.name)
+	}
+	slices.Sort(out)
+	return out
 }
 
 func setParameter(f reflect.Value, text string) error {
@@ -70,9 +79,10 @@ func setParameter(f reflect.Value, text string) error {
 		}
 		f.SetBool(b)
 	case reflect.Slice:
+		list := f.Addr().Interface().(*[]string)
 		for part := range strings.SplitSeq(text, ",") {
 			if part = strings.TrimSpace(part); part != "" {
-				f.Set(reflect.Append(f, reflect.ValueOf(part)))
+				*list = append(*list, part)
 			}
 		}
 	default:
@@ -87,11 +97,11 @@ func setParameter(f reflect.Value, text string) error {
 
 type unknownParameter struct {
 	name string
-	have map[string]reflect.Value
+	have []string
 }
 
 func (e *unknownParameter) Error() string {
-	return "there is no parameter " + strconv.Quote(e.name) + "; there are " + strings.Join(slices.Sorted(maps.Keys(e.have)), ", ")
+	return "there is no parameter " + strconv.Quote(e.name) + "; there are " + strings.Join(e.have, ", ")
 }
 
 type badParameter struct {
