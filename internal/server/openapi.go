@@ -105,6 +105,9 @@ func (d *description) operation(method, path string, r route) object {
 	for _, m := range placeholder.FindAllStringSubmatch(path, -1) {
 		params = append(params, object{"name": m[1], "in": "path", "required": true, "schema": object{"type": "string"}})
 	}
+	if method != http.MethodGet {
+		params = append(params, object{"$ref": "#/components/parameters/IfMatch"})
+	}
 	if r.out.events != nil {
 		params = append(params, object{"$ref": "#/components/parameters/LastEvent"})
 	}
@@ -115,7 +118,6 @@ func (d *description) operation(method, path string, r route) object {
 	switch {
 	case r.in == nil:
 	case method == http.MethodPost && r.body == "":
-		params = append(params, object{"$ref": "#/components/parameters/IfMatch"})
 		op["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": d.schema(reflect.TypeOf(r.in))}}}
 		op["description"] = d.comments.of(reflect.TypeOf(r.in))
 	default:
