@@ -117,6 +117,8 @@ type Range struct {
 	Fanout int `json:"fanout,omitempty"`
 	// TimeoutMS ends the work on one node, in milliseconds; 0 is the verb's default.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+	// IfRevision refuses a change of a document that is newer: the revision that the sender has seen. 0 takes any.
+	IfRevision int64 `json:"if_revision,omitempty"`
 }
 
 // Raw is one undecoded line of a stream.

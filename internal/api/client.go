@@ -32,48 +32,33 @@ const dialTimeout = 10 * time.Second
 
 // Options say where the service is and who is asking.
 type Options struct {
-	// Server is "unix:/path/to/muster.sock" or "https://host:port".
+	// Server is "unix:/path/to/muster.sock" or "https://host:port", or several of them with commas: managers of one pool. When
+	// one cannot be connected the next one is asked.
 	Server string
 	// Identity is a PEM file that holds a client certificate, its key, and the CA that the service's certificate is
 	// verified against. It is needed for https and not looked at for unix.
 	Identity string
 }
 
-// Client asks one service. It is safe for any number of goroutines.
+// Client asks one service, which may have several managers. It sees its own writes on each of them. It is safe for any number of
+// goroutines.
 type Client struct {
 	server string
-	base   string
+	pool   *pool
 	http   *http.Client
 }
 
 // NewClient prepares a client; it opens no connection. Errors are [*Error].
 func NewClient(o Options) (*Client, error) {
-	t := &http.Transport{MaxIdleConnsPerHost: 4, DisableCompression: true, ExpectContinueTimeout: dialTimeout}
-	c := &Client{server: o.Server, http: &http.Client{Transport: t}}
-	if path, ok := strings.CutPrefix(o.Server, "unix:"); ok {
-		if !filepath.IsAbs(path) {
-			return nil, badServer(o.Server, "the path of the socket is not absolute")
+	c := &Client{server: o.Server, pool: &pool{}}
+	c.http = &http.Client{Transport: c.pool}
+	for addr := range strings.SplitSeq(o.Server, ",") {
+		m, err := newManager(strings.TrimSpace(addr), o.Identity)
+		if err != nil {
+			return nil, err
 		}
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		}
-		c.base = "http://muster"
-		return c, nil
+		c.pool.managers = append(c.pool.managers, m)
 	}
-	u, err := url.Parse(o.Server)
-	if err != nil {
-		return nil, badServer(o.Server, err.Error())
-	}
-	if u.Scheme != "https" || u.Host == "" || (u.Path != "" && u.Path != "/") {
-		return nil, badServer(o.Server, "it is neither unix:/path nor https://host:port")
-	}
-	if t.TLSClientConfig, err = identityTLS(o.Identity); err != nil {
-		return nil, err
-	}
-	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
-	t.TLSHandshakeTimeout = dialTimeout
-	c.base = "https://" + u.Host
 	return c, nil
 }
 
@@ -136,13 +121,16 @@ func identityTLS(file string) (*tls.Config, error) {
 func (c *Client) Server() string { return c.server }
 
 // URL is the address of a path for [Client.HTTP]; it is needed for web sockets only.
-func (c *Client) URL(path string) string { return c.base + path }
+func (c *Client) URL(path string) string { return base + path }
+
+// Revision is the largest revision of the store that an answer told of: what is asked next is answered from it, or a newer one.
+func (c *Client) Revision() int64 { return c.pool.seen.Load() }
 
 // HTTP is the HTTP client that reaches the service; it is needed for web sockets only.
 func (c *Client) HTTP() *http.Client { return c.http }
 
 // Explain turns an error of [Client.HTTP] into one that says what, why and what to do.
-func (c *Client) Explain(err error) error { return c.explain(err) }
+func (c *Client) Explain(err error) error { return explain(c.server, err) }
 
 // Do asks one question. In is sent as JSON, or as it is when it is an [io.Reader]; nil sends nothing. The answer is decoded
 // into out unless that is nil. Errors are [*Error], or the context's.
@@ -230,6 +218,7 @@ func (c *Client) Lines(ctx context.Context, method, path string, in any, trailer
 			}
 			if t, ok := parseTrailer(line); ok {
 				*trailer = t
+				c.pool.note(t.Revision)
 				if t.Error != nil {
 					yield(nil, t.Error)
 				}
@@ -298,7 +287,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		body, kind = bytes.NewReader(b), "application/json"
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return nil, &Error{Code: Usage, What: method + " " + path, Why: err.Error()}
 	}
@@ -313,7 +302,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, c.explain(err)
+		return nil, explain(c.server, err)
 	}
 	if res.StatusCode/100 == 2 {
 		return res, nil
@@ -344,17 +333,17 @@ func ReadError(res *http.Response) *Error {
 }
 
 // explain says why the service was not reached. Decided by types and numbers, never by text.
-func (c *Client) explain(err error) error {
+func explain(server string, err error) *Error {
 	var own *Error
 	if errors.As(err, &own) {
-		return own // of a request body that could not be made
+		return own // of a request body that could not be made, or explained already
 	}
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	e := &Error{Code: Unreachable, What: "no muster service at " + c.server}
-	sock, unix := strings.CutPrefix(c.server, "unix:")
+	e := &Error{Code: Unreachable, What: "no muster service at " + server}
+	sock, unix := strings.CutPrefix(server, "unix:")
 	start := "Start it: muster serve --data DIR; or say where it is: --server unix:DIR/muster.sock, or MUSTER_SERVER"
 	if unix {
 		start = "Start it: muster serve --data " + filepath.Dir(sock) + "; or say where it is: --server unix:DIR/muster.sock, or MUSTER_SERVER"
@@ -369,30 +358,30 @@ func (c *Client) explain(err error) error {
 	)
 	switch {
 	case unix && errors.Is(err, fs.ErrPermission):
-		e.Code, e.What, e.Why = Denied, "open "+c.server, fmt.Sprintf("permission denied for uid %d", os.Getuid())
+		e.Code, e.What, e.Why = Denied, "open "+server, fmt.Sprintf("permission denied for uid %d", os.Getuid())
 		e.Do = "Ask as root, or as a member of the group muster"
 	case errors.Is(err, fs.ErrNotExist):
 		e.Why, e.Do = "there is no such socket", start
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Why, e.Do = "nobody listens there", start
 	case errors.As(err, &remote) && remote.Op == "remote error": // crypto/tls: an alert that the other side sent
-		e.Code, e.What, e.Why = Denied, c.server+" refused the identity", remote.Err.Error()
+		e.Code, e.What, e.Why = Denied, server+" refused the identity", remote.Err.Error()
 		e.Do = "Use an identity that this service issued: --identity FILE"
 	case errors.As(err, &unknown):
-		e.What, e.Why = c.server+" is not trusted", "its certificate is not of the CA in the identity file"
+		e.What, e.Why = server+" is not trusted", "its certificate is not of the CA in the identity file"
 		e.Do = "Use an identity that this service issued: --identity FILE"
 	case errors.As(err, &hostname):
-		e.What, e.Why = c.server+" is not trusted", hostname.Error()
+		e.What, e.Why = server+" is not trusted", hostname.Error()
 		e.Do = "Use a name or an address that the service's certificate holds"
 	case errors.As(err, &invalid):
-		e.What, e.Why = c.server+" is not trusted", invalid.Error()
+		e.What, e.Why = server+" is not trusted", invalid.Error()
 		e.Do = "Compare the clocks of both machines"
 	case errors.As(err, &dns):
 		e.Why, e.Do = dns.Error(), "Compare the name in --server or MUSTER_SERVER"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Why, e.Do = "no answer in time", "Compare the address in --server or MUSTER_SERVER, and the firewall between"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		e.What, e.Why = "no answer of "+c.server, "it closed the connection"
+		e.What, e.Why = "no answer of "+server, "it closed the connection"
 		e.Do = "Ask again; look at the service's log"
 	default:
 		e.Why, e.Do = err.Error(), "Compare the address in --server or MUSTER_SERVER"

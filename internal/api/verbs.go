@@ -75,12 +75,17 @@ type AttrValue struct {
 }
 
 // ListNodes is POST /v1/list. Answers [Names]. An empty range is all nodes.
-type ListNodes struct{ Range }
+type ListNodes struct {
+	Range
+	Limit int    `json:"limit,omitempty"` // of names in the answer; 0 is no limit
+	After string `json:"after,omitempty"` // the name after which the answer begins: Next of the one before
+}
 
 // Names is a set of names in natural order and folded.
 type Names struct {
 	Names  []string `json:"names"`
 	Folded string   `json:"folded"`
+	Next   string   `json:"next,omitempty"` // where a limit cut the names: the After of the next question
 }
 
 // Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names].
@@ -99,15 +104,19 @@ type GroupAction struct {
 	Dynamic string       `json:"dynamic,omitempty"`
 	Set     []Assignment `json:"set,omitempty"`
 	DryRun  bool         `json:"dry_run,omitempty"`
+	// IfRevision refuses a change of a document that is newer: the revision that the sender has seen. 0 takes any.
+	IfRevision int64 `json:"if_revision,omitempty"`
 }
 
-// GroupInfo is one line of GET /v1/groups (a JSON array).
+// GroupInfo is one line of GET /v1/groups (a JSON array), and GET /v1/groups/{name}.
 type GroupInfo struct {
 	Name    string            `json:"name"`
 	Range   string            `json:"range,omitempty"`
 	Members string            `json:"members"` // folded
 	Count   int               `json:"count"`
 	Attrs   map[string]string `json:"attrs,omitempty"` // as written, secrets masked
+	// Revision is that of the last change of the group itself.
+	Revision int64 `json:"revision,omitempty"`
 }
 
 // AttrDoc is one line of GET /v1/attributes?glob= (a JSON array): the schema of an attribute.
@@ -121,7 +130,11 @@ type AttrDoc struct {
 }
 
 // StatusQuery is POST /v1/status. Streams [NodeStatus].
-type StatusQuery struct{ Range }
+type StatusQuery struct {
+	Range
+	// Fields are those of [NodeStatus] besides node, error and status that are wanted; none is all.
+	Fields []string `json:"fields,omitempty"`
+}
 
 // NodeStatus is the truth about a node in one line. Status is one of: "defined" (nothing deployed), "off", "armed",
 // "booting", "enrolled", "fetching", "starting", "up", "held", "silent" (was up, its heartbeat stopped).
@@ -187,9 +200,6 @@ type DeployResult struct {
 	Phase string `json:"phase,omitempty"`
 }
 
-// EventsQuery is GET /v1/events?range=&since=&follow=&limit=&after=; streams model.Event lines and, without follow, a
-// trailer. Since is a duration back ("10m") or an RFC 3339 time; after is a sequence number to go on from.
-
 // Why is GET /v1/why/{name}: name is a node or a MAC address of an unknown machine.
 type Why struct {
 	Node    string        `json:"node"`
@@ -251,18 +261,14 @@ type RunResult struct {
 	MS     int64  `json:"ms"`
 }
 
-// Copy is POST /v1/copy?range=…&dest=…[&timeout_ms=&fanout=]; the body is a tar stream made by the client; it is
-// unpacked under dest on every node. Streams [CopyResult].
+// CopyResult is what was copied to a node: see [CopyFiles].
 type CopyResult struct {
 	Result
 	Files int   `json:"files"`
 	Bytes int64 `json:"bytes"`
 }
 
-// ConsoleLog is GET /v1/console/{node}/log?since=&tail=: plain bytes as recorded. Since is as in [EventsQuery]; tail is a
-// number of lines. With replay=true it streams [ConsoleChunk] lines, without a trailer.
-// ConsoleAttach is a web socket at GET /v1/console/{node}/attach?write=true|false&cols=&rows=: binary messages carry bytes
-// both ways, text messages carry [ConsoleControl].
+// ConsoleControl is a text message of the web socket: see [ConsoleAttach].
 type ConsoleControl struct {
 	Type string `json:"type"`           // to the service: "break", "take"; to the client: "state", "writer"
 	Text string `json:"text,omitempty"` // "connected", "reconnecting: …", name of the writer
@@ -300,7 +306,7 @@ type Version struct {
 	Data     string    `json:"data"`
 }
 
-// ConsoleChunk is one line of GET /v1/console/{node}/log?replay=true: output that came together. Mark says that the line is the
+// ConsoleChunk is one line of [ConsoleLog] with Replay: output that came together. Mark says that the line is the
 // service's own and not the machine's.
 type ConsoleChunk struct {
 	Time time.Time `json:"time"`

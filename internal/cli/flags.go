@@ -30,7 +30,7 @@ type flags struct {
 
 func (s *session) commonFlags(c *cobra.Command) {
 	f := c.PersistentFlags()
-	f.StringVar(&s.flags.server, "server", "", "`address` of the service: unix:/path or https://host:port (MUSTER_SERVER)")
+	f.StringVar(&s.flags.server, "server", "", "`address` of the service: unix:/path or https://host:port, or several with commas (MUSTER_SERVER)")
 	f.StringVar(&s.flags.identity, "identity", "", "PEM `file` with certificate, key and CA, for https (MUSTER_IDENTITY)")
 	f.BoolVar(&s.flags.json, "json", false, "one JSON object a line, a trailer at the end")
 	f.BoolVar(&s.flags.fold, "fold", false, "fold equal answers also when the output is not a terminal")

@@ -58,7 +58,7 @@ func (s *service) commit(ops ...model.Op) {
 
 // machine is what boots: the HTTP requests of iPXE, then those of the init with a key of its own.
 type machine struct {
-	t     *testing.T
+	t     testing.TB
 	s     *service
 	boot  *httptest.Server
 	path  string // of the boot script

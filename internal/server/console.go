@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"github.com/coder/websocket"
@@ -119,21 +118,18 @@ func (s *Server) consoleLog(q *request) error {
 		return err
 	}
 	n := node.Name
-	v := q.URL.Query()
-	from, err := since(v.Get("since"), time.Now())
+	var in api.ConsoleLog
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	from, err := since(in.Since, time.Now())
 	if err != nil {
 		return err
 	}
-	if v.Get("replay") == "true" {
+	if in.Replay {
 		return s.replay(q, n, from)
 	}
-	o := console.LogOptions{Since: from, Times: v.Get("times") == "true"}
-	if t := v.Get("tail"); t != "" {
-		if o.Tail, err = strconv.Atoi(t); err != nil || o.Tail < 0 {
-			return &api.Error{Code: api.Usage, What: "console", Why: "tail is not a number of lines: " + t}
-		}
-	}
-	r, err := s.consoles.Log(n, o)
+	r, err := s.consoles.Log(n, console.LogOptions{Since: from, Times: in.Times, Tail: in.Tail})
 	if err != nil {
 		return consoleProblem(err)
 	}
@@ -172,10 +168,11 @@ func (s *Server) attachConsole(q *request) error {
 		return err
 	}
 	n := node.Name
-	v := q.URL.Query()
-	o := console.AttachOptions{Write: v.Get("write") == "true", Take: v.Get("take") == "true", Who: q.who.Name}
-	o.Cols, _ = strconv.Atoi(v.Get("cols"))
-	o.Rows, _ = strconv.Atoi(v.Get("rows"))
+	var in api.ConsoleAttach
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	o := console.AttachOptions{Write: in.Write, Take: in.Take, Who: q.who.Name, Cols: in.Cols, Rows: in.Rows}
 	ctx, cancel := context.WithCancel(q.Context())
 	defer cancel()
 	session, err := s.consoles.Attach(ctx, n, o)

@@ -136,23 +136,50 @@ func (s *Server) removeGroup(q *request) error {
 }
 
 func (s *Server) listGroups(q *request) error {
+	if q.unchanged() {
+		return nil
+	}
 	out := []api.GroupInfo{}
 	for g := range q.snap.Groups() {
-		members := q.snap.Members(g.Name)
-		info := api.GroupInfo{Name: string(g.Name), Range: g.Range, Members: fold(members), Count: len(members)}
-		if len(g.Attrs) > 0 {
-			info.Attrs = map[string]string{}
-			for k, v := range g.Attrs {
-				info.Attrs[string(k)] = shown(v)
-			}
-		}
-		out = append(out, info)
+		out = append(out, groupInfo(q.snap, g))
 	}
 	return q.answer(out)
 }
 
+// showGroup is GET /v1/groups/{name}.
+func (s *Server) showGroup(q *request) error {
+	name := q.PathValue("name")
+	g := q.snap.Group(model.GroupName(name))
+	if g == nil && model.GroupName(name) == model.Everything {
+		g = &model.Group{Name: model.Everything}
+	}
+	if g == nil {
+		return noGroup("group get", name)
+	}
+	if q.unchanged() {
+		return nil
+	}
+	return q.answer(groupInfo(q.snap, g))
+}
+
+func groupInfo(snap *model.Snapshot, g *model.Group) api.GroupInfo {
+	members := snap.Members(g.Name)
+	info := api.GroupInfo{Name: string(g.Name), Range: g.Range, Members: fold(members), Count: len(members), Revision: int64(g.Revision)}
+	if len(g.Attrs) > 0 {
+		info.Attrs = map[string]string{}
+		for k, v := range g.Attrs {
+			info.Attrs[string(k)] = shown(v)
+		}
+	}
+	return info
+}
+
 func (s *Server) attributes(q *request) error {
-	glob := q.URL.Query().Get("glob")
+	var in api.AttributesQuery
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	glob := in.Glob
 	if _, err := path.Match(glob, ""); err != nil {
 		return &api.Error{Code: api.Usage, What: "attributes", Why: "the pattern " + glob + " is not closed", Do: "Write it like net.*.mac"}
 	}

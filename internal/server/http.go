@@ -6,9 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
-	"sync"
-	"time"
 
 	"muster/internal/api"
 	"muster/internal/auth"
@@ -22,6 +19,8 @@ type request struct {
 	who  auth.Who
 	snap *model.Snapshot
 	id   string
+	// base is the revision that the client has seen: what it touches must not be newer. 0: it does not say.
+	base model.Revision
 }
 
 // handler does one verb. What it returns is told to the client; nil means that it has answered.
@@ -31,15 +30,28 @@ type handler func(*Server, *request) error
 func (s *Server) verb(name string, may auth.Kind, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := &request{Request: r, w: w, who: s.certificates().From(r), snap: s.store.Snapshot(), id: requestID()}
-		if err := allowed(q.snap, q.who, name, may); err != nil {
+		s.stamp(w, q.snap)
+		err := allowed(q.snap, q.who, name, may)
+		if err != nil {
 			s.log.Warn("refused", "verb", name, "who", q.who.Name, "from", r.RemoteAddr)
-			fail(w, err)
-			return
+		} else if err = s.prepare(q); err == nil {
+			err = h(s, q)
 		}
-		if err := h(s, q); err != nil {
+		if err != nil {
 			fail(w, err)
 		}
 	}
+}
+
+// prepare reads what the headers ask of any verb.
+func (s *Server) prepare(q *request) error {
+	if err := s.atLeast(q); err != nil {
+		return err
+	}
+	if err := q.condition(); err != nil {
+		return err
+	}
+	return q.unpack()
 }
 
 func allowed(snap *model.Snapshot, who auth.Who, name string, may auth.Kind) error {
@@ -64,6 +76,7 @@ func allowed(snap *model.Snapshot, who auth.Who, name string, may auth.Kind) err
 func fail(w http.ResponseWriter, err error) {
 	e := problem(err)
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Del("ETag")
 	w.WriteHeader(e.Status())
 	_ = json.NewEncoder(w).Encode(e)
 }
@@ -89,6 +102,9 @@ func problem(err error) *api.Error {
 // maxBody is the largest request document, in bytes: 100,000 nodes with some attributes fit.
 const maxBody = 64 << 20
 
+// conditional is a document that may say which revision its sender has seen.
+type conditional interface{ Condition() int64 }
+
 // read decodes the request's document. A field that is not known is refused: it is a typing error or a newer client.
 func (q *request) read(doc any) error {
 	d := json.NewDecoder(http.MaxBytesReader(q.w, q.Body, maxBody))
@@ -96,113 +112,34 @@ func (q *request) read(doc any) error {
 	if err := d.Decode(doc); err != nil && !errors.Is(err, io.EOF) {
 		return &api.Error{Code: api.Usage, What: q.URL.Path, Why: "the request cannot be read: " + err.Error()}
 	}
+	if c, ok := doc.(conditional); ok && c.Condition() != 0 {
+		q.base = model.Revision(c.Condition())
+	}
 	return nil
 }
 
 // answer sends one document.
 func (q *request) answer(doc any) error {
-	q.w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(q.w).Encode(doc)
-}
-
-// stream sends JSON lines as they come. Lines that come together leave together: a line waits at most gather.
-type stream struct {
-	mu      sync.Mutex
-	enc     *json.Encoder
-	flush   func() error
-	flushed time.Time
-	timer   *time.Timer // runs while lines wait
-	ended   bool
-	trailer api.Trailer
-}
-
-const gather = 20 * time.Millisecond
-
-func (q *request) stream(asked int) *stream {
-	q.w.Header().Set("Content-Type", "application/x-ndjson")
-	q.w.Header().Set(api.AskedHeader, strconv.Itoa(asked))
-	return &stream{
-		enc: json.NewEncoder(q.w), flush: http.NewResponseController(q.w).Flush,
-		trailer: api.Trailer{Asked: asked, Trailer: true},
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return err
 	}
+	return q.send(append(b, '\n'))
 }
 
-// line sends one line and counts it.
-func (st *stream) line(doc any, failed bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if failed {
-		st.trailer.Failed++
-	} else {
-		st.trailer.Answered++
-	}
-	st.send(doc)
+// send sends one document that is JSON already.
+func (q *request) send(b []byte) error {
+	k := q.sink("application/json")
+	k.buf = b
+	return k.end()
 }
 
-// tell sends one line that is not counted: progress.
-func (st *stream) tell(doc any) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.send(doc)
-}
-
-// send is called with mu held.
-func (st *stream) send(doc any) {
-	_ = st.enc.Encode(doc)
-	switch now := time.Now(); {
-	case st.timer != nil:
-	case now.Sub(st.flushed) >= gather:
-		_ = st.flush()
-		st.flushed = now
-	default:
-		st.timer = time.AfterFunc(gather, st.late)
-	}
-}
-
-func (st *stream) late() {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if !st.ended { // after the end the answer is not ours any more
-		_ = st.flush()
-		st.flushed, st.timer = time.Now(), nil
-	}
-}
-
-// end sends the trailer.
-func (st *stream) end() error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.ended = true
-	return st.enc.Encode(st.trailer)
-}
-
-// each does the work on every node, at most fanout at once, each within its own time, and streams a line as a node
-// completes. work returns the line and the error in it.
-func each[T any](q *request, rg api.Range, nodes []*model.Node, fanout int, limit time.Duration, work func(context.Context, *model.Node) (T, *api.Error)) error {
-	if rg.Fanout > 0 {
-		fanout = rg.Fanout
-	}
-	if rg.TimeoutMS > 0 {
-		limit = time.Duration(rg.TimeoutMS) * time.Millisecond
-	}
-	st := q.stream(len(nodes))
-	slots := make(chan struct{}, max(1, min(fanout, len(nodes))))
-	var wg sync.WaitGroup
-	for _, n := range nodes {
-		select {
-		case slots <- struct{}{}:
-		case <-q.Context().Done():
-			wg.Wait()
-			return st.end() // for nobody: the client has gone
+// wants says that the client asked for an answer of this media type.
+func (q *request) wants(kind string) bool {
+	for _, a := range q.Header.Values("Accept") {
+		if hasToken(a, kind) {
+			return true
 		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(q.Context(), limit)
-			defer cancel()
-			line, err := work(ctx, n)
-			st.line(line, err != nil)
-		})
 	}
-	wg.Wait()
-	return st.end()
+	return false
 }

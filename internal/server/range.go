@@ -73,11 +73,36 @@ func (s *Server) commit(ctx context.Context, q *request, verb string, dry bool, 
 		}
 		return &model.Change{Time: time.Now(), Actor: q.who.Name, Verb: verb, Request: q.id, What: what, Events: events, Ops: ops}, nil
 	}
+	if q.base > q.snap.Revision {
+		if err := s.await(q, q.base); err != nil {
+			return 0, err
+		}
+	}
 	if dry {
-		_, err := make(q.snap)
+		c, err := make(q.snap)
+		if err == nil && q.base > 0 {
+			err = conditioned(q.snap, c.Ops, q.base)
+		}
 		return q.snap.Revision, err
 	}
-	return s.store.Update(ctx, make)
+	rev, err := s.write(ctx, q, make)
+	if err == nil {
+		q.at(rev)
+	}
+	return rev, err
+}
+
+// write commits what make builds; on the revision that the client has seen, where it says so.
+func (s *Server) write(ctx context.Context, q *request, make func(*model.Snapshot) (*model.Change, error)) (model.Revision, error) {
+	if q.base == 0 {
+		return s.store.Update(ctx, make)
+	}
+	c, err := make(s.store.Snapshot())
+	if err != nil {
+		return 0, err
+	}
+	c.Revision = q.base
+	return s.store.Commit(ctx, c)
 }
 
 // perNode makes the timeline's lines of a change: one for each node while they are few, else one for all.

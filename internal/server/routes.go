@@ -10,57 +10,99 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/auth"
+	"muster/internal/model"
 )
+
+// route is one verb of the API. The mux and the API's description are both made of the list of them.
+type route struct {
+	pattern string // method and path
+	verb    string
+	may     auth.Kind
+	do      handler
+	// in is the request's document; of GET and DELETE, and where body is set, the parameters of its URL. Nil: none.
+	in any
+	// out is how it is answered.
+	out reply
+	// body is the media type of a request's body that is no document.
+	body string
+}
+
+// reply is what a route answers: one document, JSON lines of a document, server-sent events with documents, bytes, a web socket. Several
+// are the client's choice, by Accept or by a parameter.
+type reply struct {
+	one      any
+	lines    any
+	trailer  bool           // the lines end with an api.Trailer
+	events   map[string]any // documents by the name of the event; "" is any other name
+	bytes    bool
+	upgrades bool
+}
+
+func one(doc any) reply   { return reply{one: doc} }
+func lines(doc any) reply { return reply{lines: doc, trailer: true} }
+
+func (s *Server) routes() []route {
+	const (
+		admin  = auth.Administrator
+		node   = auth.Node
+		nobody = auth.Nobody
+	)
+	return []route{
+		{"GET /v1/openapi.json", "openapi", admin, (*Server).openAPI, nil, one(map[string]any{}), ""},
+		{"GET /v1/version", "version", admin, (*Server).version, nil, one(api.Version{}), ""},
+		{"GET /v1/nodes", "nodes", admin, (*Server).showNodes, api.NodesQuery{}, reply{one: api.Nodes{}, lines: api.Node{}, trailer: true}, ""},
+		{"GET /v1/nodes/{name}", "node", admin, (*Server).showNode, api.NodeQuery{}, one(api.Node{}), ""},
+		{"POST /v1/nodes/add", "node add", admin, (*Server).addNodes, api.AddNodes{}, one(api.Changed{}), ""},
+		{"POST /v1/nodes/remove", "node remove", admin, (*Server).removeNodes, api.RemoveNodes{}, one(api.Changed{}), ""},
+		{"POST /v1/set", "set", admin, (*Server).setAttrs, api.SetAttrs{}, one(api.Changed{}), ""},
+		{"POST /v1/get", "get", admin, (*Server).getAttrs, api.GetAttrs{}, lines(api.NodeAttrs{}), ""},
+		{"POST /v1/list", "list", admin, (*Server).listNodes, api.ListNodes{}, one(api.Names{}), ""},
+		{"POST /v1/expand", "expand", admin, (*Server).expandRange, api.Expand{}, one(api.Names{}), ""},
+		{"POST /v1/fold", "fold", admin, (*Server).foldNames, api.Fold{}, one(api.Names{}), ""},
+		{"GET /v1/groups", "group list", admin, (*Server).listGroups, nil, one([]api.GroupInfo{}), ""},
+		{"GET /v1/groups/{name}", "group get", admin, (*Server).showGroup, nil, one(api.GroupInfo{}), ""},
+		{"POST /v1/groups/add", "group add", admin, (*Server).addGroup, api.GroupAction{}, one(api.Changed{}), ""},
+		{"POST /v1/groups/remove", "group remove", admin, (*Server).removeGroup, api.GroupAction{}, one(api.Changed{}), ""},
+		{"GET /v1/attributes", "attributes", admin, (*Server).attributes, api.AttributesQuery{}, one([]api.AttrDoc{}), ""},
+		{"POST /v1/status", "status", admin, (*Server).status, api.StatusQuery{}, lines(api.NodeStatus{}), ""},
+		{"GET /v1/why/{name}", "why", admin, (*Server).why, nil, one(api.Why{}), ""},
+		{"GET /v1/events", "events", admin, (*Server).events, api.EventsQuery{}, reply{
+			lines: model.Event{}, trailer: true,
+			events: map[string]any{"": model.Event{}, "gap": api.EventGap{}},
+		}, ""},
+		{"GET /v1/watch", "watch", admin, (*Server).watch, api.WatchQuery{}, reply{events: map[string]any{"change": api.Watched{}, "reread": api.Reread{}}}, ""},
+		{"GET /v1/discovered", "discover list", admin, (*Server).discovered, nil, one([]api.Discovered{}), ""},
+		{"POST /v1/power", "power", admin, (*Server).power, api.Power{}, lines(api.PowerResult{}), ""},
+		{"POST /v1/bootdev", "bootdev", admin, (*Server).bootdev, api.BootDev{}, lines(api.BootDevResult{}), ""},
+		{"POST /v1/deploy", "deploy", admin, (*Server).deploy, api.Deploy{}, lines(api.DeployResult{}), ""},
+		{"POST /v1/run", "run", admin, (*Server).run, api.Run{}, lines(api.RunResult{}), ""},
+		{"POST /v1/copy", "copy", admin, (*Server).copyFiles, api.CopyFiles{}, lines(api.CopyResult{}), "application/x-tar"},
+		{"POST /v1/images/build", "image build", admin, (*Server).buildImage, api.BuildImage{}, lines(api.BuildStep{}), ""},
+		{"GET /v1/images", "image list", admin, (*Server).listImages, nil, one([]api.ImageInfo{}), ""},
+		{"GET /v1/images/{name}", "image show", admin, (*Server).showImage, nil, one(api.ImageInfo{}), ""},
+		{"DELETE /v1/images/{name}", "image remove", admin, (*Server).removeImage, nil, one(api.Changed{}), ""},
+		{"GET /v1/consoles", "console list", admin, (*Server).listConsoles, nil, one([]api.ConsoleInfo{}), ""},
+		{"GET /v1/console/{node}/log", "console", admin, (*Server).consoleLog, api.ConsoleLog{}, reply{bytes: true, lines: api.ConsoleChunk{}}, ""},
+		{"GET /v1/console/{node}/attach", "console", admin, (*Server).attachConsole, api.ConsoleAttach{}, reply{upgrades: true}, ""},
+
+		{"POST /v1/node/enrol", "enrol", nobody, (*Server).enrol, api.Enrol{}, one(api.Enrolled{}), ""},
+		{"GET /v1/node/plan", "plan", node, (*Server).plan, nil, one(api.Plan{}), ""},
+		{"GET /v1/node/file/{digest}", "file", node, (*Server).nodeFile, nil, reply{bytes: true}, ""},
+		{"POST /v1/node/progress", "progress", node, (*Server).progress, api.Progress{}, one(struct{}{}), ""},
+		{"POST /v1/node/up", "up", node, (*Server).up, api.Up{}, one(api.Heartbeat{}), ""},
+		{"POST /v1/node/heartbeat", "heartbeat", node, (*Server).heartbeat, api.Up{}, one(api.Heartbeat{}), ""},
+		{"POST /v1/node/renew", "renew", node, (*Server).renew, api.Renew{}, one(api.Enrolled{}), ""},
+	}
+}
 
 // administration is the API: what administrators ask and, on TLS, what nodes ask.
 func (s *Server) administration() http.Handler {
 	m := http.NewServeMux()
-	for _, r := range []struct {
-		route string
-		name  string
-		may   auth.Kind
-		h     handler
-	}{
-		{"GET /v1/version", "version", auth.Administrator, (*Server).version},
-		{"POST /v1/nodes/add", "node add", auth.Administrator, (*Server).addNodes},
-		{"POST /v1/nodes/remove", "node remove", auth.Administrator, (*Server).removeNodes},
-		{"POST /v1/set", "set", auth.Administrator, (*Server).setAttrs},
-		{"POST /v1/get", "get", auth.Administrator, (*Server).getAttrs},
-		{"POST /v1/list", "list", auth.Administrator, (*Server).listNodes},
-		{"POST /v1/expand", "expand", auth.Administrator, (*Server).expandRange},
-		{"POST /v1/fold", "fold", auth.Administrator, (*Server).foldNames},
-		{"GET /v1/groups", "group list", auth.Administrator, (*Server).listGroups},
-		{"POST /v1/groups/add", "group add", auth.Administrator, (*Server).addGroup},
-		{"POST /v1/groups/remove", "group remove", auth.Administrator, (*Server).removeGroup},
-		{"GET /v1/attributes", "attributes", auth.Administrator, (*Server).attributes},
-		{"POST /v1/status", "status", auth.Administrator, (*Server).status},
-		{"GET /v1/why/{name}", "why", auth.Administrator, (*Server).why},
-		{"GET /v1/events", "events", auth.Administrator, (*Server).events},
-		{"GET /v1/discovered", "discover list", auth.Administrator, (*Server).discovered},
-		{"POST /v1/power", "power", auth.Administrator, (*Server).power},
-		{"POST /v1/bootdev", "bootdev", auth.Administrator, (*Server).bootdev},
-		{"POST /v1/deploy", "deploy", auth.Administrator, (*Server).deploy},
-		{"POST /v1/run", "run", auth.Administrator, (*Server).run},
-		{"POST /v1/copy", "copy", auth.Administrator, (*Server).copyFiles},
-		{"POST /v1/images/build", "image build", auth.Administrator, (*Server).buildImage},
-		{"GET /v1/images", "image list", auth.Administrator, (*Server).listImages},
-		{"GET /v1/images/{name}", "image show", auth.Administrator, (*Server).showImage},
-		{"DELETE /v1/images/{name}", "image remove", auth.Administrator, (*Server).removeImage},
-		{"GET /v1/consoles", "console list", auth.Administrator, (*Server).listConsoles},
-		{"GET /v1/console/{node}/log", "console", auth.Administrator, (*Server).consoleLog},
-		{"GET /v1/console/{node}/attach", "console", auth.Administrator, (*Server).attachConsole},
-
-		{"POST /v1/node/enrol", "enrol", auth.Nobody, (*Server).enrol},
-		{"GET /v1/node/plan", "plan", auth.Node, (*Server).plan},
-		{"GET /v1/node/file/{digest}", "file", auth.Node, (*Server).nodeFile},
-		{"POST /v1/node/progress", "progress", auth.Node, (*Server).progress},
-		{"POST /v1/node/up", "up", auth.Node, (*Server).up},
-		{"POST /v1/node/heartbeat", "heartbeat", auth.Node, (*Server).heartbeat},
-		{"POST /v1/node/renew", "renew", auth.Node, (*Server).renew},
-	} {
-		m.HandleFunc(r.route, s.verb(r.name, r.may, r.h))
+	for _, r := range s.routes() {
+		m.HandleFunc(r.pattern, s.verb(r.verb, r.may, r.do))
 	}
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.stamp(w, s.store.Snapshot())
 		fail(w, &api.Error{Code: api.Unknown, What: r.Method + " " + r.URL.Path, Why: "this service has no such verb", Do: "Is the client newer than the service? muster version"})
 	})
 	return m

@@ -114,16 +114,14 @@ func names(nodes []*model.Node) string {
 
 // copyFiles is POST /v1/copy: the body, a tar stream, is kept on disk while it goes to the nodes.
 func (s *Server) copyFiles(q *request) error {
-	v := q.URL.Query()
-	rg := api.Range{Range: v.Get("range"), Known: v.Get("known") == "true"}
-	rg.Fanout, _ = strconv.Atoi(v.Get("fanout"))
-	rg.TimeoutMS, _ = strconv.ParseInt(v.Get("timeout_ms"), 10, 64)
-	rg.MaxNodes, _ = strconv.Atoi(v.Get("max_nodes"))
-	dest := v.Get("dest")
-	if dest == "" {
+	var in api.CopyFiles
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	if in.Dest == "" {
 		return &api.Error{Code: api.Usage, What: "copy", Why: "no destination"}
 	}
-	nodes, err := q.nodes("copy", rg)
+	nodes, err := q.nodes("copy", in.Range)
 	if err != nil {
 		return err
 	}
@@ -136,9 +134,9 @@ func (s *Server) copyFiles(q *request) error {
 		return err
 	}
 	defer f.Close()
-	s.tell(s.said(q, "copy", "copies to "+dest+" on "+names(nodes)))
+	s.tell(s.said(q, "copy", "copies to "+in.Dest+" on "+names(nodes)))
 	st := q.stream(len(nodes))
-	for r := range remote.Copy(q.Context(), targets, f, size, dest, s.remoteOptions(rg)) {
+	for r := range remote.Copy(q.Context(), targets, f, size, in.Dest, s.remoteOptions(in.Range)) {
 		line := api.CopyResult{
 			Result: api.Result{Node: string(r.Node), Error: remoteProblem(r.Node, "copy", r.Err)}, Files: r.Files, Bytes: r.Bytes,
 		}

@@ -19,6 +19,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,6 +82,12 @@ type Server struct {
 	ifaces   []iface
 	apis     []string
 	building atomic.Bool
+	// stale says since when this manager is cut off from the majority, so that what it answers may be old. Nil: never.
+	stale func() time.Time
+
+	description sync.Once
+	described   []byte // the API, once it was asked for
+	undescribed error
 }
 
 // Run runs the service until ctx ends. It returns nil when it was told to stop and everything stopped cleanly.
@@ -191,8 +199,14 @@ func (s *Server) version(q *request) error {
 	})
 }
 
-func requestID() string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b)
-	return hex.EncodeToString(b)
-}
+// The numbers of requests: those of one start of the service have the same beginning, by chance unlike any other's.
+var (
+	requestStart = func() string {
+		b := make([]byte, 5)
+		_, _ = rand.Read(b)
+		return hex.EncodeToString(b) + "-"
+	}()
+	requestCount atomic.Uint64
+)
+
+func requestID() string { return requestStart + strconv.FormatUint(requestCount.Add(1), 36) }

@@ -22,7 +22,7 @@ import (
 
 // service is a running server on a socket in a temporary directory.
 type service struct {
-	t      *testing.T
+	t      testing.TB
 	data   string
 	client *api.Client
 	srv    *Server
@@ -47,7 +47,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func start(t *testing.T, data string) *service {
+func start(t testing.TB, data string) *service {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan *Server, 1), make(chan error, 1)
@@ -82,7 +82,7 @@ func start(t *testing.T, data string) *service {
 }
 
 // shortDir is a temporary directory whose path leaves room for a socket.
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	t.Helper()
 	d, err := os.MkdirTemp("", "ms")
 	if err != nil {
@@ -115,7 +115,7 @@ func attr(name, value string) api.Assignment {
 }
 
 // wants checks that an error has a code and says all of the words.
-func wants(t *testing.T, err error, code api.Code, words ...string) {
+func wants(t testing.TB, err error, code api.Code, words ...string) {
 	t.Helper()
 	var e *api.Error
 	if !errors.As(err, &e) {

@@ -3,6 +3,9 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,11 +93,51 @@ func (s *Server) status(q *request) error {
 	if err != nil {
 		return err
 	}
+	project, err := statusFields(in.Fields)
+	if err != nil {
+		return err
+	}
 	st := q.stream(len(nodes))
 	for _, n := range nodes {
-		st.line(s.statusOf(q.snap, n, time.Now()), false)
+		line := s.statusOf(q.snap, n, time.Now())
+		project(&line)
+		st.line(line, false)
 	}
 	return st.end()
+}
+
+// statusFields returns what takes out of a status the fields that were not asked for.
+func statusFields(fields []string) (func(*api.NodeStatus), error) {
+	if len(fields) == 0 {
+		return func(*api.NodeStatus) {}, nil
+	}
+	known := map[string]func(to, from *api.NodeStatus){
+		"status":   func(_, _ *api.NodeStatus) {},
+		"reason":   func(to, from *api.NodeStatus) { to.Reason = from.Reason },
+		"since":    func(to, from *api.NodeStatus) { to.Since = from.Since },
+		"power":    func(to, from *api.NodeStatus) { to.Power = from.Power },
+		"power_at": func(to, from *api.NodeStatus) { to.PowerAt = from.PowerAt },
+		"image":    func(to, from *api.NodeStatus) { to.Image = from.Image },
+		"seen":     func(to, from *api.NodeStatus) { to.Seen = from.Seen },
+		"console":  func(to, from *api.NodeStatus) { to.Console = from.Console },
+		"facts":    func(to, from *api.NodeStatus) { to.Facts = from.Facts },
+	}
+	for _, f := range fields {
+		if known[f] == nil {
+			return nil, noField("status", f, slices.Sorted(maps.Keys(known)))
+		}
+	}
+	return func(st *api.NodeStatus) {
+		out := api.NodeStatus{Result: st.Result, Status: st.Status}
+		for _, f := range fields {
+			known[f](&out, st)
+		}
+		*st = out
+	}, nil
+}
+
+func noField(what, field string, have []string) error {
+	return &api.Error{Code: api.Usage, What: what, Why: "there is no field " + field, Do: "There are: " + strings.Join(have, ", ")}
 }
 
 // statusOf says the truth about a node as far as it is known.

@@ -1,10 +1,7 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
-	"net/http"
-	"strconv"
 	"time"
 
 	"muster/internal/api"
@@ -32,10 +29,13 @@ func about(n model.NodeName, step, what string) model.Event {
 
 // events is GET /v1/events.
 func (s *Server) events(q *request) error {
-	v := q.URL.Query()
-	var eq store.EventQuery
-	if rg := v.Get("range"); rg != "" {
-		names, err := q.expand(api.Range{Range: rg, Known: v.Get("known") == "true"})
+	var in api.EventsQuery
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	eq := store.EventQuery{After: in.After, Limit: in.Limit, Bad: in.Bad}
+	if in.Range != "" {
+		names, err := q.expand(api.Range{Range: in.Range, Known: in.Known})
 		if err != nil {
 			return err
 		}
@@ -45,27 +45,22 @@ func (s *Server) events(q *request) error {
 		}
 	}
 	var err error
-	if eq.Since, err = since(v.Get("since"), time.Now()); err != nil {
+	if eq.Since, err = since(in.Since, time.Now()); err != nil {
 		return err
 	}
-	for name, to := range map[string]*int64{"after": &eq.After} {
-		if v.Get(name) == "" {
-			continue
-		}
-		if *to, err = strconv.ParseInt(v.Get(name), 10, 64); err != nil {
-			return &api.Error{Code: api.Usage, What: "events", Why: name + " is not a number: " + v.Get(name)}
-		}
+	source := q.wants("text/event-stream")
+	if id, given, err := q.lastEvent(); err != nil {
+		return err
+	} else if given && source {
+		eq.After, eq.Since, eq.Limit = id, time.Time{}, 0
 	}
-	if l := v.Get("limit"); l != "" {
-		if eq.Limit, err = strconv.Atoi(l); err != nil || eq.Limit < 0 {
-			return &api.Error{Code: api.Usage, What: "events", Why: "limit is not a number: " + l}
-		}
+	if (source || in.Follow) && eq.Since.IsZero() && eq.After == 0 && eq.Limit == 0 {
+		eq.Limit = 10 // of the past: enough to see where things stand
 	}
-	eq.Bad = v.Get("bad") == "true"
-	if v.Get("follow") == "true" {
-		if eq.Since.IsZero() && eq.After == 0 && eq.Limit == 0 {
-			eq.Limit = 10 // of the past: enough to see where things stand
-		}
+	switch {
+	case source:
+		return s.eventSource(q, eq)
+	case in.Follow:
 		return s.follow(q, eq)
 	}
 	all, err := s.store.Events(eq)
@@ -79,10 +74,11 @@ func (s *Server) events(q *request) error {
 	return st.end()
 }
 
+// follow sends lines without end.
 func (s *Server) follow(q *request, eq store.EventQuery) error {
-	q.w.Header().Set("Content-Type", "application/x-ndjson")
-	enc, out := json.NewEncoder(q.w), http.NewResponseController(q.w)
-	_ = out.Flush()
+	k := q.sink("application/x-ndjson")
+	defer func() { _ = k.end() }()
+	k.open()
 	for e, err := range s.store.Follow(q.Context(), eq) {
 		var gap *store.GapError
 		if errors.As(err, &gap) {
@@ -91,8 +87,28 @@ func (s *Server) follow(q *request, eq store.EventQuery) error {
 		} else if err != nil {
 			return nil // the client has gone, or the service stops
 		}
-		if enc.Encode(e) != nil || out.Flush() != nil {
+		b := jsonLine(e)
+		if k.add(func(to []byte) []byte { return append(to, b...) }) != nil {
 			return nil
+		}
+	}
+	return nil
+}
+
+// eventSource sends the same as server-sent events.
+func (s *Server) eventSource(q *request, eq store.EventQuery) error {
+	out := q.eventSource()
+	defer func() { _ = out.close() }()
+	for e, err := range s.store.Follow(q.Context(), eq) {
+		var gap *store.GapError
+		switch {
+		case errors.As(err, &gap):
+			err = out.event(0, "gap", api.EventGap{After: gap.After, Oldest: gap.Oldest, Do: "Read again what is kept of nodes: what came between is not told"})
+		case err == nil:
+			err = out.event(e.Seq, e.Step, e)
+		}
+		if err != nil {
+			return nil // the client has gone, or the service stops
 		}
 	}
 	return nil

@@ -1,0 +1,113 @@
+package server
+
+import (
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+
+	"muster/internal/api"
+	"muster/internal/model"
+)
+
+// watchKinds are the families of documents that can be watched: those that move Snapshot.Described.
+var watchKinds = []string{"node", "group", "network", "user", "role"}
+
+// watch is GET /v1/watch. A watcher that is slow to read keeps nobody waiting: what is committed meanwhile reaches it as one event.
+func (s *Server) watch(q *request) error {
+	var in api.WatchQuery
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	for _, k := range in.Kinds {
+		if !slices.Contains(watchKinds, k) {
+			return &api.Error{Code: api.Usage, What: "watch", Why: "there is no kind " + k, Do: "There are: " + strings.Join(watchKinds, ", ")}
+		}
+	}
+	id, given, err := q.lastEvent()
+	if err != nil {
+		return err
+	}
+	if given {
+		in.Since = id
+	}
+	if err := s.await(q, model.Revision(in.Since)); err != nil {
+		return err
+	}
+	old := q.snap
+	e := q.eventSource()
+	defer func() { _ = e.close() }()
+	if in.Since > 0 && old.Described > model.Revision(in.Since) {
+		// The hook of the change log: what was committed between Since and now can be told from store.Changes.
+		why := "what changed since revision " + strconv.FormatInt(in.Since, 10) + " is no longer known one by one"
+		if e.event(int64(old.Revision), "reread", api.Reread{Revision: int64(old.Revision), Why: why}) != nil {
+			return nil
+		}
+	}
+	for {
+		err := s.store.Wait(q.Context(), func(snap *model.Snapshot) bool { return snap.Described > old.Described })
+		if err != nil {
+			return nil // the client has gone, or the service stops
+		}
+		now := s.store.Snapshot()
+		w := api.Watched{Revision: int64(now.Described), Changed: touched(old, now, in.Kinds)}
+		if len(w.Changed) > 0 && e.event(w.Revision, "change", w) != nil {
+			return nil
+		}
+		old = now
+	}
+}
+
+// touched compares two snapshots: which documents of these kinds were changed between them. No kinds are all.
+func touched(old, now *model.Snapshot, kinds []string) []api.Touched {
+	var out []api.Touched
+	since := old.Revision
+	wanted := func(k string) bool { return len(kinds) == 0 || slices.Contains(kinds, k) }
+	if wanted("node") {
+		out = compare(out, "node", since, old.Nodes(), now.Nodes(), old.Node, now.Node, func(d *model.Node) (model.NodeName, model.Revision) { return d.Name, d.Revision })
+	}
+	if wanted("group") {
+		out = compare(out, "group", since, old.Groups(), now.Groups(), old.Group, now.Group, func(d *model.Group) (model.GroupName, model.Revision) { return d.Name, d.Revision })
+	}
+	if wanted("network") {
+		out = compare(out, "network", since, old.Networks(), now.Networks(), old.Network, now.Network, func(d *model.Network) (model.NetworkName, model.Revision) { return d.Name, d.Revision })
+	}
+	if wanted("user") {
+		out = compare(out, "user", since, old.Users(), now.Users(), old.User, now.User, func(d *model.User) (model.UserName, model.Revision) { return d.Name, d.Revision })
+	}
+	if wanted("role") {
+		out = compare(out, "role", since, old.Roles(), now.Roles(), old.Role, now.Role, func(d *model.Role) (model.RoleName, model.Revision) { return d.Name, d.Revision })
+	}
+	return out
+}
+
+// compare appends the documents of one kind that were changed after a revision. Where as many are there as must be, it does not look
+// for removed ones.
+func compare[K ~string, D any](out []api.Touched, kind string, since model.Revision, old, now iter.Seq[*D], was, is func(K) *D, key func(*D) (K, model.Revision)) []api.Touched {
+	before, after, added := 0, 0, 0
+	for range old {
+		before++
+	}
+	for d := range now {
+		after++
+		name, rev := key(d)
+		if rev <= since {
+			continue
+		}
+		did := "changed"
+		if was(name) == nil {
+			did = "added"
+			added++
+		}
+		out = append(out, api.Touched{Kind: kind, Name: string(name), Did: did})
+	}
+	if before+added == after {
+		return out
+	}
+	for d := range old {
+		if name, _ := key(d); is(name) == nil {
+			out = append(out, api.Touched{Kind: kind, Name: string(name), Did: "removed"})
+		}
+	}
+	return out
+}
