@@ -29,6 +29,8 @@ Define/10000$|500 ms
 SetEach/10000$|500 ms
 Apply/group/10000$|10 ms
 ColdStart/100000|3,000 ms
+Large/.*/10000$|200 MB, also after a restart (open)
+Large/.*/100000$|700 MB, also after a restart (open)
 Power/warm/.*n=200$|60 ms, 10 ms CPU
 Power_beside|ratios of 1 or less
 Run_stub/1000|1.0 ms CPU a host
@@ -39,6 +41,7 @@ Consoles/5000x1|5 % of a core'
 printf 'noderange\n' && bench ./internal/model/noderange 'Expand|Fold'
 printf 'model\n' && bench ./internal/model 'Apply|Attr|Find|Memory'
 printf 'store\n' && bench ./internal/store 'Define|SetEach|ColdStart|Commit|Watch|Tell'
+printf 'store, a site in processes of their own\n' && times=1x bench ./internal/store 'Large'
 printf 'BMCs, power status\n' && bench ./internal/bmc/ipmi 'Power'
 printf 'ssh\n' && bench ./internal/remote 'Run'
 printf 'consoles\n' && times=1x bench ./internal/console 'Consoles'

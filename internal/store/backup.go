@@ -95,6 +95,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, keys []byte) (BackupInf
 		if info.Size, err = file.WriteTo(w); err != nil {
 			return BackupInfo{}, fmt.Errorf("backup: %w", err)
 		}
+		if info.Content > large {
+			wake(s.swollen)
+		}
 		return info, nil
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // large is the size in bytes from which a change's documents are compressed, and what it left in memory is given back.
-const large = 4 << 20
+const large = 1 << 20
 
 // worthPacking is the size in bytes from which a document of a large change is compressed.
 const worthPacking = 256
@@ -86,17 +86,15 @@ func parallel(n int, do func(from, to int) error) error {
 const restAfterLarge = 2 * time.Second
 
 // giveBack gives the memory of large changes back to the system. Three keep it: raft the entry, until a hundred further ones are there (etcd's
-// memorySnapshotCount); the buffers of etcd's database every value, until it was committed twice without a key being written;
+// memorySnapshotCount), one after another, for of those that come together it keeps the batch; the buffers of etcd's database every value, until it was committed twice without a key being written;
 // the garbage collector all the rest, for minutes when little happens.
 func (s *Store) giveBack(ctx context.Context) {
-	var entries sync.WaitGroup
 	for range 102 {
-		entries.Go(func() {
-			_, _ = s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
-				Then(clientv3.OpPut(schemaKey, "0")).Commit()
-		})
+		if _, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
+			Then(clientv3.OpPut(schemaKey, "0")).Commit(); err != nil {
+			break // nobody to commit with: it stays for now
+		}
 	}
-	entries.Wait()
 	for range 3 {
 		s.engine.etcd.Server.Backend().ForceCommit()
 	}

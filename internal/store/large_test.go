@@ -236,12 +236,12 @@ func (p *largeProcess) end() {
 }
 
 // BenchmarkLarge is a site that is defined in one commit, changed through a group and on each node, started again, backed up and restored, in processes of
-// their own. Memory is that of the whole process five seconds after the step, when nothing more happens.
+// their own. Memory is that of the whole process eight seconds after the step, when nothing more happens.
 func BenchmarkLarge(b *testing.B) {
 	for _, kind := range []string{"site", "strict"} {
 		for _, n := range scales {
 			b.Run(kind+"/"+strconv.Itoa(n), func(b *testing.B) {
-				const rest = 5 * time.Second
+				const rest = 8 * time.Second
 				dir := b.TempDir() + "/store"
 				p := startLarge(b, dir)
 				p.do("open", 0, 0)

@@ -194,7 +194,9 @@ func (s *Store) open(ctx context.Context) error {
 	s.order.Store(w.order)
 	s.trimmed.Store(max(w.order, uint64(s.opt.Changes)) - uint64(s.opt.Changes)) // older ones are found by the next trim
 	s.world.Store(w)
-	wake(s.swollen)
+	if w.docs.Len() > 1_000 {
+		wake(s.swollen)
+	}
 	run, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() {

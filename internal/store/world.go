@@ -236,7 +236,6 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 	var ops []model.Op
 	size := 0
 	for _, e := range events {
-		size += len(e.Kv.Value)
 		if string(e.Kv.Key) == schemaKey {
 			if err := s.noteSchema(e.Kv); err != nil {
 				return nil, err
@@ -247,8 +246,12 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 		}
 		kind, name, _ := strings.Cut(string(e.Kv.Key[len(prefix):]), "/")
 		op := model.Op{Kind: model.Kind(kind), Name: name}
-		if op.Kind == model.KindManager {
+		switch op.Kind {
+		case model.KindManager:
 			wake(s.raise)
+		case model.KindState: // comes often
+		default:
+			size += len(e.Kv.Value)
 		}
 		switch {
 		case kind != changeFamily && e.Type == clientv3.EventTypeDelete:
