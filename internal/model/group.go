@@ -151,7 +151,10 @@ func (w world) Group(name string) (*noderange.Set, bool) {
 	names := w.Names()
 	set := noderange.NewSet(names.Len())
 	g := w.byGroup[GroupName(name)]
-	switch {
+	switch n := w.aliased(NodeName(name)); {
+	case n != nil:
+		id, _ := names.Find(string(n.Name))
+		set.Add(id)
 	case name == string(Everything):
 		set.Fill()
 	case g == nil:

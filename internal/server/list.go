@@ -1,9 +1,8 @@
 package server
 
 import (
-	"strings"
-
 	"muster/internal/api"
+	"muster/internal/model"
 	"muster/internal/model/noderange"
 )
 
@@ -12,18 +11,35 @@ func (s *Server) listNodes(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	if strings.TrimSpace(in.Range.Range) == "" {
-		names := make([]string, 0, q.snap.Len())
-		for n := range q.snap.Nodes() {
-			names = append(names, string(n.Name))
-		}
-		return q.answer(api.Names{Names: names, Folded: noderange.Fold(names)})
-	}
-	names, err := q.expand(in.Range)
+	nodes, err := q.nodesOrAll("list", in.Range)
 	if err != nil {
 		return err
 	}
-	return q.answer(api.Names{Names: convert[string](names), Folded: fold(names)})
+	out := api.Names{Names: make([]string, 0, len(nodes))}
+	for _, n := range nodes {
+		if in.Locked && n.Lock == nil {
+			continue
+		}
+		out.Names = append(out.Names, string(n.Name))
+		if in.Detail {
+			out.Nodes = append(out.Nodes, api.NodeInfo{
+				Node: string(n.Name), Aliases: convert[string](n.Aliases), Groups: groupsOf(q.snap, n), Lock: n.Lock, Created: n.Created,
+			})
+		}
+	}
+	out.Folded = noderange.Fold(out.Names)
+	return q.answer(out)
+}
+
+// groupsOf are the groups that a node is a member of, those with a range included.
+func groupsOf(snap *model.Snapshot, n *model.Node) []string {
+	var out []string
+	for _, g := range snap.GroupsOf(n) {
+		if g != model.Everything {
+			out = append(out, string(g))
+		}
+	}
+	return out
 }
 
 func (s *Server) expandRange(q *request) error {
@@ -47,5 +63,11 @@ func (s *Server) foldNames(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	return q.answer(api.Names{Names: in.Names, Folded: noderange.Fold(in.Names)})
+	out := api.Names{Names: in.Names}
+	if in.Groups {
+		out.Folded = noderange.Abbreviate(q.snap.World(), in.Names)
+	} else {
+		out.Folded = noderange.Fold(in.Names)
+	}
+	return q.answer(out)
 }

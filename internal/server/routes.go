@@ -10,6 +10,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/auth"
+	"muster/internal/model"
 )
 
 // administration is the API: what administrators ask and, on TLS, what nodes ask.
@@ -24,6 +25,9 @@ func (s *Server) administration() http.Handler {
 		{"GET /v1/version", "version", auth.Administrator, (*Server).version},
 		{"POST /v1/nodes/add", "node add", auth.Administrator, (*Server).addNodes},
 		{"POST /v1/nodes/remove", "node remove", auth.Administrator, (*Server).removeNodes},
+		{"POST /v1/nodes/rename", "node rename", auth.Administrator, (*Server).renameNodes},
+		{"POST /v1/lock", "lock", auth.Administrator, (*Server).lock},
+		{"POST /v1/unlock", "unlock", auth.Administrator, (*Server).unlock},
 		{"POST /v1/set", "set", auth.Administrator, (*Server).setAttrs},
 		{"POST /v1/get", "get", auth.Administrator, (*Server).getAttrs},
 		{"POST /v1/list", "list", auth.Administrator, (*Server).listNodes},
@@ -32,6 +36,20 @@ func (s *Server) administration() http.Handler {
 		{"GET /v1/groups", "group list", auth.Administrator, (*Server).listGroups},
 		{"POST /v1/groups/add", "group add", auth.Administrator, (*Server).addGroup},
 		{"POST /v1/groups/remove", "group remove", auth.Administrator, (*Server).removeGroup},
+		{"POST /v1/groups/rename", "group rename", auth.Administrator, (*Server).renameGroup},
+		{"GET /v1/networks", "network list", auth.Administrator, listDocuments((*model.Snapshot).Networks)},
+		{"POST /v1/networks/add", "network add", auth.Administrator, networks.add},
+		{"POST /v1/networks/set", "network set", auth.Administrator, networks.set},
+		{"POST /v1/networks/remove", "network remove", auth.Administrator, networks.remove},
+		{"GET /v1/users", "user list", auth.Administrator, listDocuments((*model.Snapshot).Users)},
+		{"POST /v1/users/add", "user add", auth.Administrator, users.add},
+		{"POST /v1/users/set", "user set", auth.Administrator, users.set},
+		{"POST /v1/users/remove", "user remove", auth.Administrator, users.remove},
+		{"GET /v1/roles", "role list", auth.Administrator, listDocuments((*model.Snapshot).Roles)},
+		{"POST /v1/roles/add", "role add", auth.Administrator, roles.add},
+		{"POST /v1/roles/set", "role set", auth.Administrator, roles.set},
+		{"POST /v1/roles/remove", "role remove", auth.Administrator, roles.remove},
+		{"GET /v1/whoami", "whoami", auth.Nobody, (*Server).whoami},
 		{"GET /v1/attributes", "attributes", auth.Administrator, (*Server).attributes},
 		{"POST /v1/status", "status", auth.Administrator, (*Server).status},
 		{"GET /v1/why/{name}", "why", auth.Administrator, (*Server).why},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/auth"
 	"muster/internal/model"
 	"muster/internal/store"
 )
@@ -35,14 +36,16 @@ func (s *Server) events(q *request) error {
 	v := q.URL.Query()
 	var eq store.EventQuery
 	if rg := v.Get("range"); rg != "" {
-		names, err := q.expand(api.Range{Range: rg, Known: v.Get("known") == "true"})
+		nodes, err := q.nodes("events", api.Range{Range: rg, Known: v.Get("known") == "true"})
 		if err != nil {
 			return err
 		}
 		eq.Nodes = map[model.NodeName]bool{}
-		for _, n := range names {
-			eq.Nodes[n] = true
+		for _, n := range nodes {
+			eq.Nodes[n.Name] = true
 		}
+	} else if some, all := auth.Nodes(q.snap, q.who, "events"); !all {
+		eq.Nodes = some
 	}
 	var err error
 	if eq.Since, err = since(v.Get("since"), time.Now()); err != nil {
