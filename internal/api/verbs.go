@@ -85,6 +85,8 @@ type ListNodes struct {
 	Range
 	Locked bool `json:"locked,omitempty"` // those only that are locked
 	Detail bool `json:"detail,omitempty"` // answer Nodes, too
+	// Prefix asks for names and aliases that begin so, of many the first ones: for completion.
+	Prefix string `json:"prefix,omitempty"`
 }
 
 // Names is a set of names in natural order and folded.

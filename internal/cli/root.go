@@ -56,12 +56,13 @@ func (s *session) root() *cobra.Command {
 	})
 	s.commonFlags(r)
 	r.AddCommand(
-		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), attributes(s),
+		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), networks(s), attributes(s), lock(s), unlock(s),
 		status(s), why(s), events(s), discover(s),
 		power(s), bootdev(s), consoles(s),
 		images(s), deploy(s),
 		run(s), copyFiles(s),
-		version(s), whoami(s), man(s),
+		users(s), roles(s), whoami(s),
+		version(s), man(s),
 	)
 	plainUsage(r)
 	r.InitDefaultHelpCmd()
@@ -94,6 +95,7 @@ var jobs = []struct{ id, title string }{
 	{JobImages, "images"},
 	{JobDeploy, "deploy"},
 	{JobNodes, "on the nodes"},
+	{JobPeople, "people"},
 	{JobTry, "try it"},
 	{JobOther, "other"},
 }

@@ -51,7 +51,13 @@ func statusText(n *api.NodeStatus, verbose bool, now time.Time) string {
 	if n.Power != "" && n.Power != n.Status {
 		add("power %s", n.Power)
 	}
+	if n.Lock != nil {
+		add("%s", lockText(n.Lock))
+	}
 	if verbose {
+		if len(n.Aliases) > 0 {
+			add("alias %s", strings.Join(n.Aliases, " "))
+		}
 		if !n.Since.IsZero() {
 			add("for %s", ago(n.Since, now))
 		}

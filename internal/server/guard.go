@@ -1,10 +1,8 @@
 package server
 
 import (
-	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"muster/internal/api"
 	"muster/internal/auth"
@@ -31,40 +29,32 @@ func (q *request) disturbs(verb string, rg api.Range) ([]*model.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nodes, unlocked(verb, nodes)
+	return nodes, unlocked(q.snap, verb, namesOf(nodes))
 }
 
-// unlocked refuses locked nodes, all of them, saying who, why, since when, and how to unlock.
-func unlocked(verb string, nodes []*model.Node) error {
-	type key struct{ actor, reason, since string }
-	var order []key
-	held := map[key][]model.NodeName{}
-	for _, n := range nodes {
-		if n.Lock == nil {
-			continue
+// unlocked refuses locked nodes, all of them, saying who, why, since when, and how to unlock. Those that were locked together are told
+// together.
+func unlocked(snap *model.Snapshot, verb string, names []model.NodeName) error {
+	var order []string
+	held := map[string][]model.NodeName{}
+	for _, p := range model.Locked(snap, names) {
+		if held[p.Why] == nil {
+			order = append(order, p.Why)
 		}
-		k := key{n.Lock.Actor, n.Lock.Reason, n.Lock.Time.Format(time.RFC3339)}
-		if held[k] == nil {
-			order = append(order, k)
-		}
-		held[k] = append(held[k], n.Name)
+		held[p.Why] = append(held[p.Why], p.Node)
 	}
 	var all []*api.Error
-	for _, k := range order {
-		why := fmt.Sprintf("%s locked by %s since %s", isAre(held[k]), k.actor, k.since)
-		if k.reason != "" {
-			why += ": " + k.reason
+	for _, why := range order {
+		is := " is locked "
+		if len(held[why]) > 1 {
+			is = " are locked "
 		}
-		all = append(all, &api.Error{Code: api.Conflict, What: verb, Why: why, Do: "Leave out what is locked, or unlock it: muster unlock " + fold(held[k])})
+		all = append(all, &api.Error{
+			Code: api.Conflict, What: verb, Why: fold(held[why]) + is + why,
+			Do: "Leave out what is locked, or unlock it: muster unlock " + fold(held[why]),
+		})
 	}
 	return together(all)
-}
-
-func isAre(names []model.NodeName) string {
-	if len(names) == 1 {
-		return string(names[0]) + " is"
-	}
-	return fold(names) + " are"
 }
 
 // together makes one error of several; nil of none.
@@ -80,16 +70,12 @@ func together(all []*api.Error) error {
 // guard looks at the documents that a change puts or removes: the nodes that they are about must be allowed, and not locked.
 func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error {
 	var names []model.NodeName
-	var nodes []*model.Node
 	for _, op := range ops {
-		switch op.Kind {
-		case model.KindNode, model.KindDeployment:
+		if op.Kind == model.KindNode || op.Kind == model.KindDeployment {
 			names = append(names, model.NodeName(op.Name))
-			if n := snap.Node(model.NodeName(op.Name)); n != nil {
-				nodes = append(nodes, n)
-			}
 		}
 	}
+	nodes := names
 	if _, limited := auth.Roles(snap, q.who); limited {
 		for _, op := range ops {
 			if op.Kind != model.KindGroup {
@@ -108,7 +94,7 @@ func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error
 	if slices.Contains(lifts, verb) {
 		return nil
 	}
-	return unlocked(verb, nodes)
+	return unlocked(snap, verb, nodes)
 }
 
 // nodesOrAll is nodes, where an empty range is all nodes that the party may use the verb on.

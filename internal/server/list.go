@@ -1,10 +1,15 @@
 package server
 
 import (
+	"strings"
+
 	"muster/internal/api"
 	"muster/internal/model"
 	"muster/internal/model/noderange"
 )
+
+// mostPrefixed is how many names are answered of those that begin in some way: for a shell to offer.
+const mostPrefixed = 200
 
 func (s *Server) listNodes(q *request) error {
 	var in api.ListNodes
@@ -17,6 +22,14 @@ func (s *Server) listNodes(q *request) error {
 	}
 	out := api.Names{Names: make([]string, 0, len(nodes))}
 	for _, n := range nodes {
+		if in.Prefix != "" {
+			for _, name := range append([]model.NodeName{n.Name}, n.Aliases...) {
+				if strings.HasPrefix(string(name), in.Prefix) && len(out.Names) < mostPrefixed {
+					out.Names = append(out.Names, string(name))
+				}
+			}
+			continue
+		}
 		if in.Locked && n.Lock == nil {
 			continue
 		}

@@ -43,7 +43,7 @@ func (s *Server) relock(q *request, verb string, rg api.Range, said string, next
 	rev, err := s.commit(q.Context(), q, verb, rg.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		var ops []model.Op
 		var changed []model.NodeName
-		var others []*model.Node
+		var others []model.NodeName
 		for _, name := range names {
 			n := snap.Node(name)
 			if n == nil {
@@ -52,7 +52,7 @@ func (s *Server) relock(q *request, verb string, rg api.Range, said string, next
 			lock, may := next(n)
 			switch {
 			case !may:
-				others = append(others, n)
+				others = append(others, name)
 				continue
 			case n.Lock == nil && lock == nil:
 				continue // it is not locked
@@ -62,7 +62,7 @@ func (s *Server) relock(q *request, verb string, rg api.Range, said string, next
 			ops = append(ops, model.Op{Kind: model.KindNode, Name: string(name), Doc: &c})
 			changed = append(changed, name)
 		}
-		if err := unlocked(verb, others); err != nil {
+		if err := unlocked(snap, verb, others); err != nil {
 			e := problem(err)
 			for _, p := range append([]*api.Error{e}, e.More...) {
 				p.Do = "Ask who locked it, or take it all the same: muster unlock " + rg.Range + " --force"
