@@ -541,6 +541,7 @@ func (f *fake) status(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
+	q.Range.Range = or(q.Range.Range, "everything")
 	names, err := f.expand(q.Range)
 	if err != nil {
 		return err

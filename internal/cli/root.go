@@ -115,10 +115,16 @@ func overview(w io.Writer, root *cobra.Command) {
 				fmt.Fprintf(w, "%s\n", j.title)
 				titled = true
 			}
-			fmt.Fprintf(w, "  %-11s %s\n", c.Name(), c.Short)
+			line := fmt.Sprintf("  %-11s %s", c.Name(), c.Short)
 			if v := verbsOf(c); v != "" {
-				fmt.Fprintf(w, "  %-11s %s\n", "", v)
+				const width = 120
+				between := ": "
+				if len(line)+len(between)+len(v) > width {
+					between = fmt.Sprintf("\n  %-11s ", "")
+				}
+				line += between + v
 			}
+			fmt.Fprintln(w, line)
 		}
 	}
 	fmt.Fprint(w, `

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,7 @@ func (s *session) rowsOf(path string) ([]api.Row, error) {
 	}
 	rows, problems := parse(text)
 	if len(problems) > 0 {
+		slices.SortStableFunc(problems, func(a, b *api.Error) int { return a.Line - b.Line })
 		const most = 200
 		first := *problems[0]
 		first.More = problems[1:min(most, len(problems))]

@@ -21,7 +21,7 @@ import (
 //
 // A list gives the elements of a list; "" makes empty, null and nothing leave alone. Values are as they are written: 0755 stays 0755.
 func parseYAML(text string) ([]api.Row, []*api.Error) {
-	y := &yamlFile{}
+	y := &yamlFile{most: len(text) + yamlAgain}
 	d := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var doc yaml.Node
@@ -30,7 +30,14 @@ func parseYAML(text string) ([]api.Row, []*api.Error) {
 			break
 		}
 		if err != nil {
-			y.wrong(0, "YAML", strings.TrimPrefix(err.Error(), "yaml: "), "")
+			why := strings.TrimPrefix(err.Error(), "yaml: ")
+			line := 0
+			if _, rest, ok := strings.Cut(why, ": "); ok { // its line is only in its text
+				if n, _ := fmt.Sscanf(why, "line %d:", &line); n == 1 {
+					why = rest
+				}
+			}
+			y.wrong(line, "YAML", why, "")
 			break
 		}
 		y.document(&doc)
@@ -45,12 +52,13 @@ func parseYAML(text string) ([]api.Row, []*api.Error) {
 type yamlFile struct {
 	rows     []api.Row
 	problems []*api.Error
-	seen     int // nodes of the tree: a file of a few bytes can name the same part again and again (anchors)
+	seen     int // parts of the file, those that anchors repeat as often as they do
+	most     int // of seen
 }
 
-// Most of what a file can hold: 100,000 nodes of 100 values.
+// yamlAgain is how many parts anchors may repeat: a file of a kilobyte can stand for a billion. yamlDepth is the most parts of a name.
 const (
-	yamlMost  = 20_000_000
+	yamlAgain = 1_000_000
 	yamlDepth = 8
 )
 
@@ -64,10 +72,10 @@ func (y *yamlFile) of(n *yaml.Node) (*yaml.Node, bool) {
 		n = n.Alias
 	}
 	y.seen++
-	if y.seen == yamlMost+1 {
+	if y.seen == y.most+1 {
 		y.wrong(n.Line, "YAML", "its anchors stand for more than this program takes", "Write a noderange in the place of repetitions")
 	}
-	return n, n != nil && y.seen <= yamlMost
+	return n, n != nil && y.seen <= y.most
 }
 
 func (y *yamlFile) document(doc *yaml.Node) {

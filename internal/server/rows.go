@@ -44,8 +44,12 @@ func (q *request) entries(verb string, rg api.Range, rows []api.Row, expand func
 		count += len(names)
 		all = append(all, entry{r.Line, names, editsOf(r.Set)})
 	}
-	if err := w.err(); err != nil {
-		return nil, err
+	if len(w.problems) > 0 { // the rest will not be looked at: tell what is wrong with it now
+		for _, r := range rows {
+			w.line = r.Line
+			w.node(&model.Node{}, slices.DeleteFunc(editsOf(r.Set), func(e edit) bool { return !e.secret.Empty() }))
+		}
+		return nil, atLines(w.err(), nil)
 	}
 	return all, tooMany(verb, or(rg.Range, "the file"), count, rg.MaxNodes)
 }
