@@ -59,8 +59,6 @@ func convert[T, S ~string](in []S) []T {
 
 func fold[S ~string](names []S) string { return noderange.Fold(convert[string](names)) }
 
-func first[T any](in []T, n int) []T { return in[:min(n, len(in))] }
-
 // commit builds a change on the newest snapshot and commits it, checked as a whole. No ops are no change.
 func (s *Server) commit(ctx context.Context, q *request, verb string, dry bool, build func(*model.Snapshot) (ops []model.Op, what string, events []model.Event, err error)) (model.Revision, error) {
 	make := func(snap *model.Snapshot) (*model.Change, error) {
