@@ -94,6 +94,7 @@ func (s *Server) describe(q *request, verb string, rg api.Range, add bool, all [
 		for _, e := range all {
 			d.entry(e)
 		}
+		d.conflict()
 		if err := d.w.err(); err != nil {
 			return nil, "", nil, err
 		}
@@ -151,6 +152,7 @@ type description struct {
 	now   time.Time
 	docs  map[model.NodeName]*model.Node
 	lines map[model.NodeName]int // where a new node was described first
+	there []model.NodeName       // to be added, and known already
 }
 
 func (s *Server) describing(snap *model.Snapshot, add bool) (*description, error) {
@@ -166,7 +168,6 @@ func (d *description) entry(e entry) {
 		pattern = &model.Node{}
 		d.w.node(pattern, e.set)
 	}
-	var there []model.NodeName
 	for _, name := range e.names {
 		switch old := d.docs[name]; {
 		case !d.add && old == nil:
@@ -183,7 +184,7 @@ func (d *description) entry(e entry) {
 			why := fmt.Sprintf("it stands in line %d already", d.lines[name])
 			d.w.wrong(&api.Error{Code: api.Usage, What: "node add", Node: string(name), Why: why, Do: "Leave one of them out"})
 		case d.snap.Node(name) != nil:
-			there = append(there, name)
+			d.there, d.lines[name] = append(d.there, name), e.line
 		default:
 			n := &model.Node{}
 			if pattern != nil {
@@ -196,10 +197,15 @@ func (d *description) entry(e entry) {
 			d.docs[name], d.lines[name] = n, e.line
 		}
 	}
-	if len(there) > 0 {
+}
+
+// conflict tells the nodes that are there already, all together.
+func (d *description) conflict() {
+	if len(d.there) > 0 {
+		d.w.line = d.lines[d.there[0]]
 		d.w.wrong(&api.Error{
-			Code: api.Conflict, What: "node add", Why: "already there: " + fold(there),
-			Do: "Change them with: muster set " + fold(there) + " ATTR=VALUE",
+			Code: api.Conflict, What: "node add", Why: "already there: " + fold(d.there),
+			Do: "Change them with: muster set " + fold(d.there) + " ATTR=VALUE",
 		})
 	}
 }
