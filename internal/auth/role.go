@@ -59,24 +59,22 @@ func Allow(s *model.Snapshot, w Who, verb string, nodes []model.NodeName) error 
 		return nil
 	}
 	asked := nodes == nil
-	var left []model.NodeName // no role allows the verb on these
-	allowed := false
-	left = append(left, nodes...)
-	for _, r := range mine {
-		if !covers(r, verb, asked) {
-			continue
-		}
-		switch {
-		case r.Range == "":
+	left := nodes // no role allows the verb on these
+	granted := false
+	for _, v := range forms(verb) {
+		g, _ := s.Allows(w.User, v)
+		granted = granted || len(g.Roles) > 0
+		if g.All {
 			return nil
-		case asked && (slices.Contains(scoped, verb) || slices.Contains(looks, verb)):
-			return nil
-		case !asked:
-			allowed = true
-			left = slices.DeleteFunc(left, within(s, r))
 		}
+		left = g.Denied(left)
 	}
-	if allowed && len(left) == 0 {
+	switch {
+	case !asked && granted && len(left) == 0:
+		return nil
+	case asked && slices.Contains(scoped, verb) && (granted || slices.ContainsFunc(mine, func(r *model.Role) bool { return begins(r, verb) })):
+		return nil
+	case asked && slices.Contains(looks, verb) && granted:
 		return nil
 	}
 	d := &DeniedError{Who: w, Verb: verb, Nodes: left}
@@ -84,10 +82,7 @@ func Allow(s *model.Snapshot, w Who, verb string, nodes []model.NodeName) error 
 		d.Roles = append(d.Roles, r.Name)
 	}
 	for r := range s.Roles() {
-		if !covers(r, verb, asked) || asked && r.Range != "" && !slices.Contains(scoped, verb) {
-			continue
-		}
-		if out := within(s, r); r.Range == "" || !slices.ContainsFunc(left, func(n model.NodeName) bool { return !out(n) }) {
+		if covers(r, verb) && (r.Range == "" || asked && slices.Contains(scoped, verb) || !asked && within(s, r, left)) {
 			d.Needed = append(d.Needed, r.Name)
 		}
 	}
@@ -96,53 +91,56 @@ func Allow(s *model.Snapshot, w Who, verb string, nodes []model.NodeName) error 
 
 // Nodes are those that a party may use a verb on; all says that no role keeps it from any.
 func Nodes(s *model.Snapshot, w Who, verb string) (_ map[model.NodeName]bool, all bool) {
-	mine, limited := Roles(s, w)
-	if !limited {
+	if _, limited := Roles(s, w); !limited {
 		return nil, true
 	}
 	out := map[model.NodeName]bool{}
-	for _, r := range mine {
-		if !covers(r, verb, false) {
-			continue
-		}
-		if r.Range == "" {
+	for _, v := range forms(verb) {
+		g, _ := s.Allows(w.User, v)
+		if g.All {
 			return nil, true
 		}
-		for _, n := range nodesOf(s, r) {
-			out[n] = true
+		if len(g.Roles) == 0 {
+			continue
+		}
+		for n := range s.Nodes() {
+			if g.Node(n.Name) {
+				out[n.Name] = true
+			}
 		}
 	}
 	return out, false
 }
 
-// covers says that a role has the verb: "power" covers "power on", "image *" and "*" what they match. Of a verb that is only begun, "power"
-// of "power on", any of its forms will do.
-func covers(r *model.Role, verb string, begun bool) bool {
-	return slices.ContainsFunc(r.Verbs, func(v string) bool {
-		ok, _ := path.Match(v, verb)
-		return ok || strings.HasPrefix(verb, v+" ") || begun && strings.HasPrefix(v, verb+" ")
+// forms are the names that allow a verb: "power" allows "power on", too.
+func forms(verb string) []string {
+	out := []string{verb}
+	for {
+		i := strings.LastIndexByte(verb, ' ')
+		if i < 0 {
+			return out
+		}
+		verb = verb[:i]
+		out = append(out, verb)
+	}
+}
+
+// covers says that a role names one of the forms of a verb, or matches it.
+func covers(r *model.Role, verb string) bool {
+	return slices.ContainsFunc(r.Verbs, func(glob string) bool {
+		return slices.ContainsFunc(forms(verb), func(v string) bool { ok, _ := path.Match(glob, v); return ok })
 	})
 }
 
-// within says which nodes are of the role's range.
-func within(s *model.Snapshot, r *model.Role) func(model.NodeName) bool {
-	has := map[model.NodeName]bool{}
-	for _, n := range nodesOf(s, r) {
-		has[n] = true
-	}
-	return func(n model.NodeName) bool { return has[n] }
+// begins says that a role allows some form of a verb that is only begun: "power status" of "power".
+func begins(r *model.Role, verb string) bool {
+	return slices.ContainsFunc(r.Verbs, func(v string) bool { return strings.HasPrefix(v, verb+" ") })
 }
 
-// nodesOf is what a role's range names now; a range that cannot be worked out any more names none.
-func nodesOf(s *model.Snapshot, r *model.Role) []model.NodeName {
-	if r.Range == "" {
-		return nil
-	}
-	names, err := s.Expand(r.Range, noderange.Options{Known: true})
-	if err != nil {
-		return nil
-	}
-	return names
+// within says that all of the nodes are in a role's range, as far as it is known: it is for advice only.
+func within(s *model.Snapshot, r *model.Role, nodes []model.NodeName) bool {
+	has, err := s.Expand(r.Range, noderange.Options{})
+	return err == nil && !slices.ContainsFunc(nodes, func(n model.NodeName) bool { return !slices.Contains(has, n) })
 }
 
 // DeniedError says who may not do what, where, and which roles would allow it.
