@@ -31,6 +31,7 @@ type Error struct {
 	Why  string `json:"why,omitempty"` // "BMC 10.1.7.7 refused user admin"
 	Do   string `json:"do,omitempty"`  // "Set bmc.password for group rack1, then: muster power r1n07 status"
 	Node string `json:"node,omitempty"`
+	Line int    `json:"line,omitempty"` // of a file, where it is about one
 	// More holds the other problems of the same input: all are reported at once.
 	More []*Error `json:"more,omitempty"`
 }
@@ -46,6 +47,9 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) write(b *strings.Builder) {
+	if e.Line > 0 {
+		fmt.Fprintf(b, "line %d: ", e.Line)
+	}
 	if e.Node != "" {
 		fmt.Fprintf(b, "%s: ", e.Node)
 	}

@@ -7,10 +7,10 @@ import (
 )
 
 // Assignment is one "attr=value", "attr+=value", "attr-=value" or "attr=" (no value: unset) of a request.
-// Op is "=", "+=" or "-=".
+// Op is "=", "+=" or "-="; empty is "=". Besides attributes nodes have "groups" and "aliases", and groups have "range".
 type Assignment struct {
 	Attr   string       `json:"attr"`
-	Op     string       `json:"op"`
+	Op     string       `json:"op,omitempty"`
 	Value  string       `json:"value,omitempty"`
 	Secret *SecretValue `json:"secret,omitempty"` // instead of Value for attributes of a secret kind
 }
@@ -25,20 +25,22 @@ type SecretValue struct {
 func (SecretValue) String() string { return "********" }
 
 // AddNodes is POST /v1/nodes/add. The range is expanded without looking at what exists; names that exist are refused
-// all together. Expressions such as "10.77.1.{n0}" are kept as written. Answers [Changed].
+// all together. Expressions such as "10.77.1.{n0}" are kept as written. Rows stand instead of Range, Groups and Set. Answers [Changed].
 type AddNodes struct {
 	Range
 	Groups []string     `json:"groups,omitempty"`
 	Set    []Assignment `json:"set,omitempty"`
+	Rows   []Row        `json:"rows,omitempty"`
 }
 
 // RemoveNodes is POST /v1/nodes/remove. Answers [Changed].
 type RemoveNodes struct{ Range }
 
-// SetAttrs is POST /v1/set. Answers [Changed].
+// SetAttrs is POST /v1/set. Rows stand instead of Range and Set; a node that several rows name gets them in their order. Answers [Changed].
 type SetAttrs struct {
 	Range
-	Set []Assignment `json:"set"`
+	Set  []Assignment `json:"set,omitempty"`
+	Rows []Row        `json:"rows,omitempty"`
 	// Groups says that Range names groups (one name, or several with commas) and not nodes.
 	Groups bool `json:"groups,omitempty"`
 }
@@ -48,15 +50,18 @@ type Changed struct {
 	Nodes    string   `json:"nodes"`
 	Count    int      `json:"count"`
 	Changes  []string `json:"changes,omitempty"`
+	Warnings []string `json:"warnings,omitempty"` // what a person should look at
 	Revision int64    `json:"revision"`
 	DryRun   bool     `json:"dry_run,omitempty"`
 }
 
-// GetAttrs is POST /v1/get. Attrs are names or globs; none means all that are set. Streams [NodeAttrs].
+// GetAttrs is POST /v1/get. Attrs are names or globs, "groups" and "aliases" among them; none means all that are set. Own asks for what
+// the nodes have themselves, as it was written, and not for what counts. Streams [NodeAttrs].
 type GetAttrs struct {
 	Range
 	Attrs []string `json:"attrs,omitempty"`
 	Blame bool     `json:"blame,omitempty"`
+	Own   bool     `json:"own,omitempty"`
 }
 
 // NodeAttrs holds effective values, sorted by name; secrets are masked.
@@ -72,6 +77,7 @@ type AttrValue struct {
 	Value   string `json:"value"`
 	From    string `json:"from,omitempty"`
 	Written string `json:"written,omitempty"`
+	Secret  bool   `json:"secret,omitempty"` // Value is masked
 }
 
 // ListNodes is POST /v1/list. Answers [Names]. An empty range is all nodes.
@@ -79,21 +85,36 @@ type ListNodes struct {
 	Range
 	Limit int    `json:"limit,omitempty"` // of names in the answer; 0 is no limit
 	After string `json:"after,omitempty"` // the name after which the answer begins: Next of the one before
+	Locked bool `json:"locked,omitempty"` // those only that are locked
+	Detail bool `json:"detail,omitempty"` // answer Nodes, too
+	// Prefix asks for names and aliases that begin so, of many the first ones: for completion.
+	Prefix string `json:"prefix,omitempty"`
 }
 
 // Names is a set of names in natural order and folded.
 type Names struct {
-	Names  []string `json:"names"`
-	Folded string   `json:"folded"`
-	Next   string   `json:"next,omitempty"` // where a limit cut the names: the After of the next question
+	Names  []string   `json:"names"`
+	Folded string     `json:"folded"`
+	Next   string     `json:"next,omitempty"` // where a limit cut the names: the After of the next question
+	Nodes  []NodeInfo `json:"nodes,omitempty"`
+}
+
+// NodeInfo is what a node is besides its attributes. Groups are those that it is a member of, in the order of inheritance, without everything.
+type NodeInfo struct {
+	Node    string      `json:"node"`
+	Aliases []string    `json:"aliases,omitempty"`
+	Groups  []string    `json:"groups,omitempty"`
+	Lock    *model.Lock `json:"lock,omitempty"`
+	Created time.Time   `json:"created,omitzero"`
 }
 
 // Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names].
 type Expand struct{ Range }
 
-// Fold is POST /v1/fold. Answers [Names].
+// Fold is POST /v1/fold. Groups abbreviates to groups where all members are among the names. Answers [Names].
 type Fold struct {
-	Names []string `json:"names"`
+	Names  []string `json:"names"`
+	Groups bool     `json:"groups,omitempty"`
 }
 
 // GroupAction is POST /v1/groups/add and /v1/groups/remove. Members is an optional noderange: static members get the
@@ -106,6 +127,8 @@ type GroupAction struct {
 	DryRun  bool         `json:"dry_run,omitempty"`
 	// IfRevision refuses a change of a document that is newer: the revision that the sender has seen. 0 takes any.
 	IfRevision int64 `json:"if_revision,omitempty"`
+	// MaxNodes refuses a request that touches more nodes; 0 is no limit.
+	MaxNodes int `json:"max_nodes,omitempty"`
 }
 
 // GroupInfo is one line of GET /v1/groups (a JSON array), and GET /v1/groups/{name}.
@@ -121,12 +144,17 @@ type GroupInfo struct {
 
 // AttrDoc is one line of GET /v1/attributes?glob= (a JSON array): the schema of an attribute.
 type AttrDoc struct {
-	Name    string   `json:"name"`
-	Type    string   `json:"type"`
-	Unit    string   `json:"unit,omitempty"`
-	Default string   `json:"default,omitempty"`
-	Choices []string `json:"choices,omitempty"`
-	Help    string   `json:"help"`
+	Name     string   `json:"name"`
+	Type     string   `json:"type"`
+	Of       string   `json:"of,omitempty"`  // of a list: the type of its elements
+	Sep      string   `json:"sep,omitempty"` // of a list: what stands between two elements
+	Unit     string   `json:"unit,omitempty"`
+	Default  string   `json:"default,omitempty"`
+	Choices  []string `json:"choices,omitempty"`
+	Min      int64    `json:"min,omitempty"` // of an integer; both 0 for no limits
+	Max      int64    `json:"max,omitempty"`
+	Inherits bool     `json:"inherits,omitempty"` // groups may set it for their members
+	Help     string   `json:"help"`
 }
 
 // StatusQuery is POST /v1/status. Streams [NodeStatus].
@@ -148,6 +176,8 @@ type NodeStatus struct {
 	Image   string       `json:"image,omitempty"`
 	Seen    time.Time    `json:"seen,omitzero"`
 	Console string       `json:"console,omitempty"` // "recording", or why not
+	Aliases []string     `json:"aliases,omitempty"`
+	Lock    *model.Lock  `json:"lock,omitempty"`
 	Facts   *model.Facts `json:"facts,omitempty"`
 }
 

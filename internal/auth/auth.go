@@ -3,6 +3,8 @@
 // On the unix socket the kernel says who it is (SO_PEERCRED): root, the service's own user and the members of the group
 // "muster" are administrators. On TLS the certificate says it: the unit of its subject tells administrators, nodes and managers
 // apart, its common name which one. Whoever shows neither is nobody, and nobody may only enrol.
+//
+// A user document with roles limits what its user may do, administrator or not; see [Allow].
 package auth
 
 import (
@@ -40,6 +42,10 @@ type Who struct {
 	// Manager is set when Kind is Manager.
 	Manager model.ManagerName
 	Key     string // fingerprint of the certificate's key; empty on the unix socket
+	// User is the name by which the store may know them: of the local user, or of an administrator's certificate.
+	User model.UserName
+	// Root says that it is root, or the service's own user, on this very machine.
+	Root bool
 }
 
 // Group is the system group whose members are administrators on the unix socket.
@@ -68,10 +74,10 @@ func local(uid, gid uint32) Who {
 	w := Who{Kind: Other, Name: fmt.Sprintf("uid %d", uid)}
 	u, err := user.LookupId(strconv.Itoa(int(uid)))
 	if err == nil {
-		w.Name = fmt.Sprintf("%s (uid %d)", u.Username, uid)
+		w.Name, w.User = fmt.Sprintf("%s (uid %d)", u.Username, uid), model.UserName(u.Username)
 	}
 	if uid == 0 || int(uid) == os.Getuid() {
-		w.Kind = Administrator
+		w.Kind, w.Root = Administrator, true
 		return w
 	}
 	g, err := user.LookupGroup(Group)
@@ -108,38 +114,11 @@ func (c Certificates) From(r *http.Request) Who {
 	w := Who{Kind: Nobody, Name: "nobody", Key: c.Fingerprint(leaf.PublicKey)}
 	switch {
 	case slices.Contains(leaf.Subject.OrganizationalUnit, c.AdminUnit):
-		w.Kind, w.Name = Administrator, leaf.Subject.CommonName
+		w.Kind, w.Name, w.User = Administrator, leaf.Subject.CommonName, model.UserName(leaf.Subject.CommonName)
 	case slices.Contains(leaf.Subject.OrganizationalUnit, c.NodeUnit):
 		w.Kind, w.Name, w.Node = Node, "node "+leaf.Subject.CommonName, model.NodeName(leaf.Subject.CommonName)
 	case slices.Contains(leaf.Subject.OrganizationalUnit, c.ManagerUnit):
 		w.Kind, w.Name, w.Manager = Manager, "manager "+leaf.Subject.CommonName, model.ManagerName(leaf.Subject.CommonName)
 	}
 	return w
-}
-
-// DeniedError says who may not do what.
-type DeniedError struct {
-	Who  Who
-	Verb string
-}
-
-func (e *DeniedError) Error() string {
-	return fmt.Sprintf("%s may not use %s", e.Who.Name, e.Verb)
-}
-
-// Do says what would help.
-func (e *DeniedError) Do() string {
-	if e.Who.Kind == Other {
-		return "Run it as root, or become a member of the group " + Group
-	}
-	return "Show an administrator's certificate: --identity FILE"
-}
-
-// Allow says whether a party may use a verb of the administration on these nodes. Today administrators may use all and
-// others none; the nodes are asked for so that roles can limit them.
-func Allow(w Who, verb string, _ []model.NodeName) error {
-	if w.Kind == Administrator {
-		return nil
-	}
-	return &DeniedError{w, verb}
 }

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"muster/internal/model"
 )
 
 var certificates = Certificates{NodeUnit: "node", AdminUnit: "admin", ManagerUnit: "manager", Fingerprint: func(any) string { return "sha256:f" }}
@@ -45,7 +47,7 @@ func TestFrom_unix_socket_peer_is_told_by_the_kernel(t *testing.T) {
 
 func TestFrom_certificate_says_who(t *testing.T) {
 	for unit, want := range map[string]Who{
-		"admin":   {Kind: Administrator, Name: "x", Key: "sha256:f"},
+		"admin":   {Kind: Administrator, Name: "x", User: "x", Key: "sha256:f"},
 		"node":    {Kind: Node, Name: "node x", Node: "x", Key: "sha256:f"},
 		"manager": {Kind: Manager, Name: "manager x", Manager: "x", Key: "sha256:f"},
 		"server":  {Kind: Nobody, Name: "nobody", Key: "sha256:f"},
@@ -64,12 +66,12 @@ func TestFrom_certificate_says_who(t *testing.T) {
 }
 
 func TestAllow_only_administrators(t *testing.T) {
-	if err := Allow(Who{Kind: Administrator}, "power", nil); err != nil {
+	if err := Allow(model.Empty(), Who{Kind: Administrator}, "power", nil); err != nil {
 		t.Error(err)
 	}
 	for _, k := range []Kind{Node, Manager, Nobody, Other} {
 		var denied *DeniedError
-		if err := Allow(Who{Kind: k, Name: "somebody"}, "power", nil); !errors.As(err, &denied) || denied.Do() == "" {
+		if err := Allow(model.Empty(), Who{Kind: k, Name: "somebody"}, "power", nil); !errors.As(err, &denied) || denied.Do() == "" {
 			t.Errorf("%s: %v", k, err)
 		}
 	}

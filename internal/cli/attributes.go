@@ -13,11 +13,12 @@ import (
 )
 
 func attributes(s *session) *cobra.Command {
+	var markdown bool
 	c := &cobra.Command{
 		Use:     "attributes [GLOB]",
 		GroupID: JobDescribe,
 		Short:   "Explain the attributes that nodes and groups can have",
-		Example: "  muster attributes\n  muster attributes 'bmc.*' -v",
+		Example: "  muster attributes\n  muster attributes 'bmc.*' -v\n  muster attributes --markdown > attributes.md",
 		Args:    args(0, 1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {
@@ -33,6 +34,17 @@ func attributes(s *session) *cobra.Command {
 			return &api.Error{Code: api.Unknown, What: "attributes " + glob, Why: "no attribute has such a name", Do: "See: muster attributes"}
 		}
 		documents(s, all, func() {
+			if markdown {
+				fmt.Fprintln(s.out, "| attribute | type | inherits | meaning |\n|---|---|---|---|")
+				for _, d := range all {
+					inherits := "yes"
+					if !d.Inherits {
+						inherits = "no"
+					}
+					fmt.Fprintf(s.out, "| `%s` | %s | %s | %s |\n", d.Name, strings.ReplaceAll(attrType(d), "|", `\|`), inherits, strings.ReplaceAll(d.Help, "|", `\|`))
+				}
+				return
+			}
 			if s.flags.verbose {
 				for _, d := range all {
 					fmt.Fprintf(s.out, "%s\n    %s\n    %s\n", d.Name, attrType(d), d.Help)
@@ -47,6 +59,7 @@ func attributes(s *session) *cobra.Command {
 		})
 		return nil
 	}
+	c.Flags().BoolVar(&markdown, "markdown", false, "a table in Markdown")
 	return c
 }
 
@@ -55,6 +68,12 @@ func attrType(d api.AttrDoc) string {
 	t := d.Type
 	if len(d.Choices) > 0 {
 		t = strings.Join(d.Choices, "|")
+	}
+	if d.Of != "" {
+		t += " of " + d.Of
+	}
+	if d.Min != 0 || d.Max != 0 {
+		t += fmt.Sprintf(" %d–%d", d.Min, d.Max)
 	}
 	if d.Unit != "" {
 		t += " (" + d.Unit + ")"

@@ -40,6 +40,7 @@ const (
 	JobImages   = "images"
 	JobDeploy   = "deploy"
 	JobNodes    = "nodes"
+	JobPeople   = "people"
 	JobTry      = "try"
 	JobOther    = "other"
 )

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"regexp"
 	"strings"
 	"time"
 
@@ -12,11 +11,8 @@ import (
 )
 
 // What the shell offers on TAB comes from the service, if it answers at once; errors offer nothing. A noderange is
-// completed at its last term. Of many nodes only some are offered.
-const (
-	completeTime = time.Second
-	completeMost = 200
-)
+// completed at its last term. Of many nodes the service names some.
+const completeTime = time.Second
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
@@ -27,10 +23,15 @@ func (s *session) completing(f func(context.Context) []string) ([]string, cobra.
 }
 
 // completeNodes offers nodes and groups for the first argument.
-func (s *session) completeNodes(_ *cobra.Command, a []string, typed string) ([]string, cobra.ShellCompDirective) {
+func (s *session) completeNodes(c *cobra.Command, a []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(a) > 0 {
 		return nil, noFiles
 	}
+	return s.completeRange(c, a, typed)
+}
+
+// completeRange offers nodes, aliases and groups.
+func (s *session) completeRange(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return s.completing(func(ctx context.Context) []string {
 		cut := strings.LastIndexAny(typed, ",(!@&^") + 1
 		before, last := typed[:cut], typed[cut:]
@@ -47,11 +48,10 @@ func (s *session) completeNodes(_ *cobra.Command, a []string, typed string) ([]s
 			return out
 		}
 		var names api.Names
-		r := api.Range{Range: "~" + regexp.QuoteMeta(last) + ".*", Known: true}
-		if s.do(ctx, "POST", "/v1/list", api.ListNodes{Range: r}, &names) != nil {
+		if s.do(ctx, "POST", "/v1/list", api.ListNodes{Prefix: last}, &names) != nil {
 			return out
 		}
-		for _, n := range names.Names[:min(len(names.Names), completeMost)] {
+		for _, n := range names.Names {
 			out = append(out, before+n)
 		}
 		return out
@@ -77,9 +77,9 @@ func (s *session) completeNodesThenAttributes(suffix string) cobra.CompletionFun
 		return s.completing(func(ctx context.Context) []string {
 			var all []api.AttrDoc
 			_ = s.do(ctx, "GET", "/v1/attributes", nil, &all)
-			out := make([]string, len(all))
-			for i, d := range all {
-				out[i] = d.Name + suffix
+			out := []string{"aliases" + suffix, "groups" + suffix}
+			for _, d := range all {
+				out = append(out, d.Name+suffix)
 			}
 			return out
 		})

@@ -126,6 +126,9 @@ func (f *fake) routes() http.Handler {
 	handle("GET /v1/consoles", f.consoles)
 	handle("GET /v1/console/{node}/log", f.consoleLog)
 	handle("GET /v1/console/{node}/attach", f.attach)
+	handle("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) error {
+		return answer(w, api.WhoAmI{Who: "root (uid 0)", Kind: "administrator", User: "root", May: "everything"})
+	})
 	handle("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) error {
 		return answer(w, api.Version{
 			Version: "test", Started: fakeStart, Revision: 7, Who: "root (uid 0)", Pin: "sha256:ab", API: []string{"127.0.0.1:7433"}, Data: "/var/lib/muster",
@@ -405,6 +408,7 @@ func (f *fake) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, q.Prefix) })
 	return answer(w, api.Names{Names: names, Folded: noderange.Fold(names)})
 }
 
@@ -537,6 +541,7 @@ func (f *fake) status(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
+	q.Range.Range = or(q.Range.Range, "everything")
 	names, err := f.expand(q.Range)
 	if err != nil {
 		return err

@@ -11,26 +11,37 @@ import (
 )
 
 func nodes(s *session) *cobra.Command {
-	return noun("node", JobDescribe, "Add and remove nodes", nodeAdd(s), nodeRemove(s))
+	return noun("node", JobDescribe, "Add, remove and rename nodes", nodeAdd(s), nodeRemove(s), nodeRename(s))
 }
 
 func nodeAdd(s *session) *cobra.Command {
+	var file string
 	c := &cobra.Command{
 		Use:   "add NODERANGE [attr=value …]",
 		Short: "Add nodes that do not exist yet",
 		Long: `Add nodes. All of them are added, or none: a name that exists refuses the whole request.
 
 A value may be an expression, which is kept as written: {n0} is the last number in the
-node's name, {node} its name. group= names the groups that the nodes join.
+node's name, {nodename} its name. groups= names the groups that the nodes join, aliases= further
+names of a node.
+
+-f FILE takes nodes and attributes from a table or from YAML, as one change (see muster set -h).
 
 Secrets never have to stand in the arguments:
   attr=-        reads one line of standard input, not shown when typed on a terminal
   attr=@/path   reads the first line of a file (its path begins with / or ./ or ../)`,
 		Example: `  muster node add r1n[1-40] group=compute bmc.address=10.78.1.{n0} bmc.user=admin bmc.password=-
-  muster node add r1n1 net.boot.mac=52:54:00:77:00:01 net.boot.address=10.77.1.1 --dry-run`,
-		Args: args(1, -1),
+  muster node add r1n1 net.boot.mac=52:54:00:77:00:01 net.boot.address=10.77.1.1 --dry-run
+  muster node add login1 aliases=login groups=service
+  muster node add -f nodes.csv --dry-run`,
 	}
+	fileFlag(c, &file, 1)
 	c.RunE = func(c *cobra.Command, a []string) error {
+		if file != "" {
+			return s.changeFile(c.Context(), file, "/v1/nodes/add", func(r api.Range, rows []api.Row) any {
+				return api.AddNodes{Range: r, Rows: rows}
+			}, "added")
+		}
 		r, err := s.rangeOf(a[0])
 		if err != nil {
 			return err
@@ -46,7 +57,7 @@ Secrets never have to stand in the arguments:
 				continue
 			}
 			if v.Op != "=" || v.Secret != nil {
-				return usage(v.Attr+v.Op+v.Value, "a new node is in no group yet", "Give group=NAME or group=NAME,NAME")
+				return usage(v.Attr+v.Op+v.Value, "a new node is in no group yet", "Give groups=NAME or groups=NAME,NAME")
 			}
 			q.Groups = append(q.Groups, strings.FieldsFunc(v.Value, func(r rune) bool { return r == ',' })...)
 		}
@@ -85,6 +96,9 @@ func (s *session) change(ctx context.Context, path string, in any, did func(api.
 	if err := s.do(ctx, "POST", path, in, &r); err != nil {
 		return err
 	}
+	for _, w := range r.Warnings {
+		s.warn("%s", printableLines(w))
+	}
 	if s.flags.json {
 		s.printJSON(r)
 		s.printJSON(api.Trailer{Asked: r.Count, Answered: r.Count, Trailer: true, Revision: r.Revision})
@@ -95,7 +109,7 @@ func (s *session) change(ctx context.Context, path string, in any, did func(api.
 	}
 	if s.flags.verbose || r.DryRun {
 		for _, l := range r.Changes {
-			fmt.Fprintln(s.out, l)
+			fmt.Fprintln(s.out, printable(l))
 		}
 	}
 	dry := ""

@@ -56,12 +56,13 @@ func (s *session) root() *cobra.Command {
 	})
 	s.commonFlags(r)
 	r.AddCommand(
-		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), attributes(s),
+		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), networks(s), attributes(s), lock(s), unlock(s),
 		status(s), why(s), events(s), discover(s),
 		power(s), bootdev(s), consoles(s),
 		images(s), deploy(s),
 		run(s), copyFiles(s),
-		version(s), whoami(s), man(s),
+		users(s), roles(s), whoami(s),
+		version(s), man(s),
 	)
 	plainUsage(r)
 	r.InitDefaultHelpCmd()
@@ -94,6 +95,7 @@ var jobs = []struct{ id, title string }{
 	{JobImages, "images"},
 	{JobDeploy, "deploy"},
 	{JobNodes, "on the nodes"},
+	{JobPeople, "people"},
 	{JobTry, "try it"},
 	{JobOther, "other"},
 }
@@ -113,10 +115,16 @@ func overview(w io.Writer, root *cobra.Command) {
 				fmt.Fprintf(w, "%s\n", j.title)
 				titled = true
 			}
-			fmt.Fprintf(w, "  %-11s %s\n", c.Name(), c.Short)
+			line := fmt.Sprintf("  %-11s %s", c.Name(), c.Short)
 			if v := verbsOf(c); v != "" {
-				fmt.Fprintf(w, "  %-11s %s\n", "", v)
+				const width = 120
+				between := ": "
+				if len(line)+len(between)+len(v) > width {
+					between = fmt.Sprintf("\n  %-11s ", "")
+				}
+				line += between + v
 			}
+			fmt.Fprintln(w, line)
 		}
 	}
 	fmt.Fprint(w, `

@@ -22,13 +22,12 @@ reason where something needs a person. -v adds times, console and hardware. With
 		Args:    args(0, 1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {
-		nr := "everything"
+		r := api.Range{Fanout: s.flags.fanout, TimeoutMS: s.flags.timeout.Milliseconds()}
 		if len(a) == 1 {
-			nr = a[0]
-		}
-		r, err := s.over(c.Context(), nr)
-		if err != nil {
-			return err
+			var err error
+			if r, err = s.over(c.Context(), a[0]); err != nil {
+				return err
+			}
 		}
 		now := time.Now()
 		return ask(c.Context(), s, question[api.NodeStatus]{
@@ -51,7 +50,13 @@ func statusText(n *api.NodeStatus, verbose bool, now time.Time) string {
 	if n.Power != "" && n.Power != n.Status {
 		add("power %s", n.Power)
 	}
+	if n.Lock != nil {
+		add("%s", lockText(n.Lock))
+	}
 	if verbose {
+		if len(n.Aliases) > 0 {
+			add("alias %s", strings.Join(n.Aliases, " "))
+		}
 		if !n.Since.IsZero() {
 			add("for %s", ago(n.Since, now))
 		}

@@ -39,24 +39,3 @@ func version(s *session) *cobra.Command {
 	}
 	return c
 }
-
-func whoami(s *session) *cobra.Command {
-	c := &cobra.Command{
-		Use:     "whoami",
-		GroupID: JobOther,
-		Short:   "Show as whom the service knows you",
-		Example: "  muster whoami",
-		Args:    args(0, 0),
-	}
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		var v api.Version
-		if err := s.do(c.Context(), "GET", "/v1/version", nil, &v); err != nil {
-			return err
-		}
-		s.document(struct {
-			Who string `json:"who"`
-		}{v.Who}, func() { fmt.Fprintln(s.out, v.Who) })
-		return nil
-	}
-	return c
-}

@@ -24,7 +24,7 @@ func (s *Server) deploy(q *request) error {
 	if err := s.checkDeploy(q.snap, in); err != nil {
 		return err
 	}
-	nodes, err := q.nodes("deploy", in.Range)
+	nodes, err := q.disturbs("deploy", in.Range)
 	if err != nil {
 		return err
 	}

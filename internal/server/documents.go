@@ -27,6 +27,9 @@ func (s *Server) showNode(q *request) error {
 			return err
 		}
 	}
+	if err := q.may(q.snap, "get", []model.NodeName{n.Name}); err != nil {
+		return err
+	}
 	if q.unchanged() {
 		return nil
 	}
@@ -55,22 +58,19 @@ func (s *Server) showNodes(q *request) error {
 	case in.Limit == 0 && !lines:
 		in.Limit = pageSize
 	}
-	if in.Range == "" {
-		in.Range = string(model.Everything)
-	}
-	all, err := q.expand(api.Range{Range: in.Range})
+	all, err := q.nodesOrAll("get", api.Range{Range: in.Range})
 	if err != nil {
 		return err
 	}
-	names, next, err := page(all, in.After, in.Limit)
+	nodes, next, err := page(all, in.After, in.Limit)
 	if err != nil {
 		return err
 	}
 	if lines {
-		st := q.stream(len(names))
-		for _, n := range names {
+		st := q.stream(len(nodes))
+		for _, n := range nodes {
 			st.each(func(b []byte) ([]byte, bool) {
-				b, failed := p.node(b, q.snap.Node(n))
+				b, failed := p.node(b, n)
 				return append(b, '\n'), failed
 			})
 		}
@@ -79,12 +79,12 @@ func (s *Server) showNodes(q *request) error {
 	if q.unchanged() {
 		return nil
 	}
-	b := append(make([]byte, 0, 128+128*len(names)), `{"nodes":[`...)
-	for i, n := range names {
+	b := append(make([]byte, 0, 128+128*len(nodes)), `{"nodes":[`...)
+	for i, n := range nodes {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b, _ = p.node(b, q.snap.Node(n))
+		b, _ = p.node(b, n)
 	}
 	b = strconv.AppendInt(append(b, `],"total":`...), int64(len(all)), 10)
 	if next != "" {

@@ -7,40 +7,71 @@ import (
 	"strings"
 
 	"muster/internal/api"
+	"muster/internal/auth"
 	"muster/internal/model"
-	"muster/internal/model/noderange"
 )
 
-func (s *Server) setGroups(q *request, in api.SetAttrs, secrets hidden) error {
-	names := strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' })
+func (s *Server) setGroups(q *request, in api.SetAttrs) error {
+	if len(in.Rows) > 0 {
+		return &api.Error{Code: api.Usage, What: "group set", Why: "a file describes nodes", Do: "Name groups and attributes: muster group set NAME attr=value"}
+	}
+	if err := auth.Allow(q.snap, q.who, "group set", nil); err != nil {
+		return err // it came as set
+	}
+	names := splitNames(in.Range.Range)
+	set := editsOf(in.Set)
+	out := api.Changed{Nodes: strings.Join(names, ","), Count: len(names), DryRun: in.DryRun}
 	rev, err := s.commit(q.Context(), q, "group set", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
-		seal, err := s.sealing(snap, secrets)
+		out.Changes = nil
+		w, err := s.writer(snap)
 		if err != nil {
 			return nil, "", nil, err
 		}
-		ops := seal.ops()
+		var ops []model.Op
+		count := 0
 		for _, name := range names {
 			old := snap.Group(model.GroupName(name))
 			if old == nil && model.GroupName(name) == model.Everything {
 				old = &model.Group{Name: model.Everything}
 			}
 			if old == nil {
-				return nil, "", nil, noGroup("group set", name)
+				w.wrong(noGroup("group set", name))
+				continue
 			}
+			count += len(snap.Members(old.Name))
 			g := *old
-			if g.Attrs, err = assign(old.Attrs, in.Set); err != nil {
-				return nil, "", nil, err
-			}
-			seal.fill(g.Attrs, model.KindGroup, name)
+			w.group(&g, set)
+			out.Changes = append(out.Changes, groupDifferences(old, &g)...)
 			ops = append(ops, model.Op{Kind: model.KindGroup, Name: name, Doc: &g})
 		}
-		what := "set " + assigned(in.Set) + " on group " + strings.Join(names, ",")
-		return ops, what, []model.Event{s.said(q, "group.set", what)}, nil
+		if err := w.err(); err != nil {
+			return nil, "", nil, err
+		}
+		if err := tooMany("group set", out.Nodes, count, in.MaxNodes); err != nil {
+			return nil, "", nil, err
+		}
+		what := "set " + assigned(set) + " on group " + out.Nodes
+		return append(w.sealer.Ops(), ops...), what, []model.Event{s.said(q, "group.set", what)}, nil
 	})
 	if err != nil {
 		return err
 	}
-	return q.answer(api.Changed{Nodes: strings.Join(names, ","), Count: len(names), Revision: int64(rev), DryRun: in.DryRun})
+	out.Revision = int64(rev)
+	return q.answer(out)
+}
+
+// splitNames reads names with commas between them.
+func splitNames(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func groupDifferences(old, now *model.Group) []string {
+	name := "group " + string(now.Name)
+	out := attrDifferences(name, old.Attrs, now.Attrs)
+	if old.Range != now.Range {
+		out = append(out, fmt.Sprintf("%s: range: %s -> %s", name, or(old.Range, "(none)"), or(now.Range, "(none)")))
+	}
+	return out
 }
 
 func noGroup(verb, name string) error {
@@ -52,38 +83,44 @@ func (s *Server) addGroup(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
+	set := editsOf(in.Set)
 	if in.Dynamic != "" {
-		if _, err := noderange.Expand(q.snap.World(), in.Dynamic, noderange.Options{Known: true}); err != nil {
-			return err
-		}
+		set = append([]edit{{attr: rangeField, op: "=", value: in.Dynamic}}, set...)
 	}
-	secrets := hide(in.Set)
 	var members []model.NodeName
 	var err error
 	if in.Members != "" {
+		var err error
 		if members, err = q.expand(api.Range{Range: in.Members}); err != nil {
 			return err
 		}
+		if err := tooMany("group add", in.Members, len(members), in.MaxNodes); err != nil {
+			return err
+		}
 	}
+	out := api.Changed{Nodes: in.Name, Count: len(members), DryRun: in.DryRun}
 	rev, err := s.commit(q.Context(), q, "group add", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		name := model.GroupName(in.Name)
 		old := snap.Group(name)
 		if old != nil && (len(members) == 0 || in.Dynamic != "") {
 			return nil, "", nil, &api.Error{Code: api.Conflict, What: "group add", Why: "group " + in.Name + " is already there", Do: "Change it: muster group set " + in.Name + " ATTR=VALUE"}
 		}
-		g := &model.Group{Name: name, Range: in.Dynamic}
+		g := &model.Group{Name: name}
 		if old != nil {
 			*g = *old
+		} else {
+			old = &model.Group{Name: name}
 		}
-		seal, err := s.sealing(snap, secrets)
+		w, err := s.writer(snap)
 		if err != nil {
 			return nil, "", nil, err
 		}
-		if g.Attrs, err = assign(g.Attrs, in.Set); err != nil {
+		w.group(g, set)
+		if err := w.err(); err != nil {
 			return nil, "", nil, err
 		}
-		seal.fill(g.Attrs, model.KindGroup, in.Name)
-		ops := append(seal.ops(), model.Op{Kind: model.KindGroup, Name: in.Name, Doc: g})
+		out.Changes = groupDifferences(old, g)
+		ops := append(w.sealer.Ops(), model.Op{Kind: model.KindGroup, Name: in.Name, Doc: g})
 		for _, m := range members {
 			n := snap.Node(m)
 			if n == nil || slices.Contains(n.Groups, name) {
@@ -102,7 +139,8 @@ func (s *Server) addGroup(q *request) error {
 	if err != nil {
 		return err
 	}
-	return q.answer(api.Changed{Nodes: in.Name, Count: len(members), Revision: int64(rev), DryRun: in.DryRun})
+	out.Revision = int64(rev)
+	return q.answer(out)
 }
 
 func (s *Server) removeGroup(q *request) error {
@@ -125,6 +163,9 @@ func (s *Server) removeGroup(q *request) error {
 				ops = append(ops, model.Op{Kind: model.KindNode, Name: string(n.Name), Doc: &c})
 				count++
 			}
+		}
+		if err := tooMany("group remove", in.Name, count, in.MaxNodes); err != nil {
+			return nil, "", nil, err
 		}
 		what := fmt.Sprintf("group %s removed from %d nodes", in.Name, count)
 		return ops, what, []model.Event{s.said(q, "group.remove", what)}, nil
@@ -168,7 +209,7 @@ func groupInfo(snap *model.Snapshot, g *model.Group) api.GroupInfo {
 	if len(g.Attrs) > 0 {
 		info.Attrs = map[string]string{}
 		for k, v := range g.Attrs {
-			info.Attrs[string(k)] = shown(v)
+			info.Attrs[string(k)] = shown(v, true)
 		}
 	}
 	return info
@@ -189,7 +230,8 @@ func (s *Server) attributes(q *request) error {
 			continue
 		}
 		out = append(out, api.AttrDoc{
-			Name: string(a.Name), Type: string(a.Type), Unit: a.Unit, Default: a.Default, Choices: a.Choices, Help: a.Help,
+			Name: string(a.Name), Type: string(a.Type), Of: string(a.Of), Sep: a.Sep, Unit: a.Unit, Default: a.Default, Choices: a.Choices,
+			Min: a.Min, Max: a.Max, Inherits: a.Inherits, Help: a.Help,
 		})
 	}
 	return q.answer(out)

@@ -69,7 +69,7 @@ func allowed(snap *model.Snapshot, who auth.Who, name string, may auth.Kind) err
 		}
 		return nil
 	}
-	return auth.Allow(who, name, nil)
+	return auth.Allow(snap, who, name, nil)
 }
 
 // fail answers a request with an error, if nothing was answered yet.

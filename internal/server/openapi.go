@@ -35,8 +35,8 @@ func (s *Server) openAPI(q *request) error {
 // object is one object of the description.
 type object = map[string]any
 
-// description is an OpenAPI document (version 3.1) as it grows.
-type description struct {
+// apiDocument is an OpenAPI document (version 3.1) as it grows.
+type apiDocument struct {
 	comments comments
 	schemas  object
 	types    map[string]reflect.Type // of the schemas
@@ -47,7 +47,7 @@ func describe(routes []route, version string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &description{comments: c, schemas: object{}, types: map[string]reflect.Type{}}
+	d := &apiDocument{comments: c, schemas: object{}, types: map[string]reflect.Type{}}
 	failed := d.schema(reflect.TypeFor[api.Error]())
 	paths := object{}
 	for _, r := range routes {
@@ -100,7 +100,7 @@ func headers() object {
 
 var placeholder = regexp.MustCompile(`\{(\w+)\}`)
 
-func (d *description) operation(method, path string, r route) object {
+func (d *apiDocument) operation(method, path string, r route) object {
 	params := []any{object{"$ref": "#/components/parameters/AtLeast"}}
 	for _, m := range placeholder.FindAllStringSubmatch(path, -1) {
 		params = append(params, object{"name": m[1], "in": "path", "required": true, "schema": object{"type": "string"}})
@@ -144,7 +144,7 @@ func operationID(method, path string) string {
 	return id
 }
 
-func (d *description) parameters(t reflect.Type) []any {
+func (d *apiDocument) parameters(t reflect.Type) []any {
 	var out []any
 	for f := range fields(t) {
 		p := object{"name": f.name, "in": "query", "required": !f.optional, "schema": d.schema(f.Type)}
@@ -159,7 +159,7 @@ func (d *description) parameters(t reflect.Type) []any {
 	return out
 }
 
-func (d *description) responses(r route) object {
+func (d *apiDocument) responses(r route) object {
 	fault := object{"$ref": "#/components/responses/Error"}
 	if r.out.upgrades {
 		return object{"101": object{"description": "a web socket"}, "default": fault}
@@ -196,7 +196,7 @@ var (
 )
 
 // schema describes a type as JSON Schema (draft 2020-12); that of a struct with a name is a component.
-func (d *description) schema(t reflect.Type) object {
+func (d *apiDocument) schema(t reflect.Type) object {
 	switch t {
 	case timeType:
 		return object{"type": "string", "format": "date-time"}
@@ -236,7 +236,7 @@ func (d *description) schema(t reflect.Type) object {
 }
 
 // component describes a type once and refers to it. Of two types with one name the second is named after its room, too.
-func (d *description) component(name string, t reflect.Type, make func() object) object {
+func (d *apiDocument) component(name string, t reflect.Type, make func() object) object {
 	if have := d.types[name]; have != nil && have != t {
 		room, _, _ := strings.Cut(t.String(), ".")
 		name = room + "." + name
@@ -254,7 +254,7 @@ func (d *description) component(name string, t reflect.Type, make func() object)
 	return ref
 }
 
-func (d *description) structure(t reflect.Type) object {
+func (d *apiDocument) structure(t reflect.Type) object {
 	properties, required := object{}, []any{}
 	for f := range fields(t) {
 		p := d.schema(f.Type)

@@ -95,7 +95,11 @@ func (s *Server) power(q *request) error {
 	if !slices.Contains(actions, in.Action) {
 		return &api.Error{Code: api.Usage, What: "power", Why: "there is no action " + in.Action, Do: "Use one of: status, on, off, softoff, cycle, reset, diag"}
 	}
-	nodes, err := q.nodes("power", in.Range)
+	reach := q.disturbs
+	if in.Action == "status" {
+		reach = q.nodes
+	}
+	nodes, err := reach("power "+in.Action, in.Range)
 	if err != nil {
 		return err
 	}
@@ -198,7 +202,11 @@ func (s *Server) bootdev(q *request) error {
 	if !slices.Contains([]string{"", "uefi", "bios"}, in.Firmware) {
 		return &api.Error{Code: api.Usage, What: "bootdev", Why: "there is no firmware " + in.Firmware, Do: "Use --uefi or --bios"}
 	}
-	nodes, err := q.nodes("bootdev", in.Range)
+	reach := q.disturbs
+	if in.Device == "" {
+		reach = q.nodes
+	}
+	nodes, err := reach("bootdev", in.Range)
 	if err != nil {
 		return err
 	}

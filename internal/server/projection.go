@@ -130,7 +130,7 @@ func (p *projection) effective(b []byte, n *model.Node) ([]byte, bool) {
 	var room [8]model.Value
 	values, err := p.values(room[:0], n)
 	for i, v := range values {
-		b = append(b, or(i == 0, `,"attrs":{`, `,`)...)
+		b = append(b, either(i == 0, `,"attrs":{`, `,`)...)
 		b = append(appendString(b, string(v.Name)), ':')
 		b = appendString(b, v.Value)
 	}
@@ -139,7 +139,7 @@ func (p *projection) effective(b []byte, n *model.Node) ([]byte, bool) {
 	}
 	if p.blame && len(values) > 0 {
 		for i, v := range values {
-			b = append(b, or(i == 0, `,"blame":{`, `,`)...)
+			b = append(b, either(i == 0, `,"blame":{`, `,`)...)
 			b = append(appendString(b, string(v.Name)), `:{"from":`...)
 			b = appendString(b, v.From)
 			if v.Written != "" && !v.Secret {
@@ -165,12 +165,12 @@ func (p *projection) line(b []byte, n *model.Node) (_ []byte, failed bool) {
 	}
 	b = append(b, `,"attrs":[`...)
 	for i, v := range values {
-		b = append(b, or(i == 0, `{"attr":`, `,{"attr":`)...)
+		b = append(b, either(i == 0, `{"attr":`, `,{"attr":`)...)
 		b = append(appendString(b, string(v.Name)), `,"value":`...)
-		if v.Secret {
-			v.Value = shown(v.Value)
-		}
 		b = appendString(b, v.Value)
+		if v.Secret && v.Value != "" {
+			b = append(b, `,"secret":true`...)
+		}
 		if p.blame {
 			if v.From != "" {
 				b = appendString(append(b, `,"from":`...), v.From)
@@ -188,7 +188,7 @@ func cannotTell(n *model.Node, err error) *api.Error {
 	return &api.Error{Code: api.Failed, What: "get", Why: err.Error(), Node: string(n.Name)}
 }
 
-func or(cond bool, yes, no string) string {
+func either(cond bool, yes, no string) string {
 	if cond {
 		return yes
 	}

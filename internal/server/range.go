@@ -11,17 +11,17 @@ import (
 	"muster/internal/model/noderange"
 )
 
-// nodes expands a request's range on its snapshot and keeps to its limits.
+// nodes expands a request's range on its snapshot, keeps to its limits, and to what the roles of the party allow.
 func (q *request) nodes(verb string, rg api.Range) ([]*model.Node, error) {
 	names, err := q.expand(rg)
 	if err != nil {
 		return nil, err
 	}
-	if rg.MaxNodes > 0 && len(names) > rg.MaxNodes {
-		return nil, &api.Error{
-			Code: api.Usage, What: verb, Why: fmt.Sprintf("%s names %d nodes, more than --max-nodes %d", rg.Range, len(names), rg.MaxNodes),
-			Do: "Name fewer, or allow more with --max-nodes",
-		}
+	if err := tooMany(verb, rg.Range, len(names), rg.MaxNodes); err != nil {
+		return nil, err
+	}
+	if err := q.may(q.snap, verb, names); err != nil {
+		return nil, err
 	}
 	nodes := make([]*model.Node, len(names))
 	for i, n := range names {
@@ -46,7 +46,7 @@ func (q *request) one(verb, expr string) (*model.Node, error) {
 	if len(names) != 1 {
 		return nil, &api.Error{Code: api.Usage, What: verb, Why: fmt.Sprintf("%s names %d nodes", expr, len(names)), Do: "Name one"}
 	}
-	return q.snap.Node(names[0]), nil
+	return q.snap.Node(names[0]), q.may(q.snap, verb, names)
 }
 
 func convert[T, S ~string](in []S) []T {
@@ -59,13 +59,14 @@ func convert[T, S ~string](in []S) []T {
 
 func fold[S ~string](names []S) string { return noderange.Fold(convert[string](names)) }
 
-func first[T any](in []T, n int) []T { return in[:min(n, len(in))] }
-
-// commit builds a change on the newest snapshot and commits it, checked as a whole.
+// commit builds a change on the newest snapshot and commits it, checked as a whole. No ops are no change.
 func (s *Server) commit(ctx context.Context, q *request, verb string, dry bool, build func(*model.Snapshot) (ops []model.Op, what string, events []model.Event, err error)) (model.Revision, error) {
 	make := func(snap *model.Snapshot) (*model.Change, error) {
 		ops, what, events, err := build(snap)
 		if err != nil {
+			return nil, err
+		}
+		if err := q.guard(snap, verb, ops); err != nil {
 			return nil, err
 		}
 		if problems := model.Check(snap, ops); len(problems) > 0 {

@@ -99,9 +99,9 @@ func TestSecrets_of_a_dry_run_leave_nothing(t *testing.T) {
 		t.Errorf("a dry run made %d data keys", len(keys))
 	}
 	set := []api.Assignment{secret("bmc.password", "calvin"), attr("bmc.password", "calvin"), attr("bmc.user", "admin")}
-	hidden := hide(set)
-	if got := assigned(set); got != "bmc.password=******** bmc.password=******** bmc.user=admin" || set[0].Secret != nil || hidden["bmc.password"].Reveal() != "calvin" {
-		t.Errorf("after hide the request says %s", got)
+	edits := editsOf(set)
+	if got := assigned(edits); got != "bmc.password=******** bmc.password=******** bmc.user=admin" || edits[0].value != "" || edits[0].secret.Reveal() != "calvin" {
+		t.Errorf("the edits say %s", got)
 	}
 }
 

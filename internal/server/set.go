@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,126 +16,49 @@ func (s *Server) setAttrs(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	secrets, set := hide(in.Set), in.Set
 	if in.Groups {
-		return s.setGroups(q, in, secrets)
+		return s.setGroups(q, in)
 	}
-	nodes, err := q.nodes("set", in.Range)
+	rows, err := rowsOf("set", in.Range, in.Set, in.Rows)
 	if err != nil {
 		return err
 	}
-	var changes []string
-	names := make([]model.NodeName, len(nodes))
-	for i, n := range nodes {
-		names[i] = n.Name
-	}
-	rev, err := s.commit(q.Context(), q, "set", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
-		changes = nil
-		seal, err := s.sealing(snap, secrets)
-		if err != nil {
-			return nil, "", nil, err
-		}
-		ops := seal.ops()
-		for _, name := range names {
-			old := snap.Node(name)
-			if old == nil {
-				return nil, "", nil, &api.Error{Code: api.Conflict, What: "set", Node: string(name), Why: "was removed meanwhile"}
-			}
-			n := *old
-			groups, rest, err := regroup(old.Groups, set)
-			if err != nil {
-				return nil, "", nil, err
-			}
-			n.Groups = groups
-			ops = append(ops, newGroups(snap, groups)...)
-			if n.Attrs, err = assign(old.Attrs, rest); err != nil {
-				return nil, "", nil, err
-			}
-			seal.fill(n.Attrs, model.KindNode, string(name))
-			changes = append(changes, differences(old, &n)...)
-			ops = append(ops, model.Op{Kind: model.KindNode, Name: string(name), Doc: &n})
-		}
-		return ops, "set " + assigned(set) + " on " + fold(names), perNode(names, "node.set", assigned(set), q.who.Name), nil
-	})
+	all, err := q.entries("set", in.Range, rows, q.known(in.Known))
 	if err != nil {
 		return err
 	}
-	return q.answer(api.Changed{Nodes: fold(names), Count: len(names), Changes: first(changes, 1000), Revision: int64(rev), DryRun: in.DryRun})
-}
-
-// regroup takes "group" out of the assignments: the groups of a node are its own field, in order.
-func regroup(groups []model.GroupName, set []api.Assignment) (_ []model.GroupName, rest []api.Assignment, err error) {
-	for _, a := range set {
-		if a.Attr != "group" && a.Attr != "groups" {
-			rest = append(rest, a)
-			continue
-		}
-		if groups, err = model.AssignGroups(groups, a.Op, a.Value); err != nil {
-			return nil, nil, err
-		}
-	}
-	return groups, rest, nil
-}
-
-// newGroups makes the groups that a node lists and that are not there yet.
-func newGroups(snap *model.Snapshot, groups []model.GroupName) []model.Op {
-	var ops []model.Op
-	for _, g := range groups {
-		if g != model.Everything && snap.Group(g) == nil {
-			ops = append(ops, model.Op{Kind: model.KindGroup, Name: string(g), Doc: &model.Group{Name: g}})
-		}
-	}
-	return ops
-}
-
-// assign applies assignments to attributes; the error names all that are wrong.
-func assign(attrs map[model.AttrName]string, set []api.Assignment) (map[model.AttrName]string, error) {
-	var problems []model.Problem
-	for _, a := range set {
-		next, err := model.Assign(attrs, model.AttrName(a.Attr), a.Op, a.Value)
-		var p *model.Problem
-		switch {
-		case errors.As(err, &p):
-			problems = append(problems, *p)
-		case err != nil:
-			return nil, err
-		default:
-			attrs = next
-		}
-	}
-	if len(problems) > 0 {
-		return nil, refused(problems)
-	}
-	return attrs, nil
-}
-
-// assigned tells assignments without their secrets, after hide.
-func assigned(set []api.Assignment) string {
-	var parts []string
-	for _, a := range set {
-		parts = append(parts, a.Attr+a.Op+a.Value)
-	}
-	return strings.Join(parts, " ")
+	return s.describe(q, "set", in.Range, false, all, "set from a file")
 }
 
 func differences(old, now *model.Node) []string {
+	out := attrDifferences(string(now.Name), old.Attrs, now.Attrs)
+	for field, lists := range map[string][2][]string{
+		groupsField:  {convert[string](old.Groups), convert[string](now.Groups)},
+		aliasesField: {convert[string](old.Aliases), convert[string](now.Aliases)},
+	} {
+		if !slices.Equal(lists[0], lists[1]) {
+			out = append(out, fmt.Sprintf("%s: %s: %s -> %s", now.Name, field, join(lists[0]), join(lists[1])))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func attrDifferences(name string, old, now map[model.AttrName]string) []string {
 	var out []string
 	keys := map[model.AttrName]bool{}
-	for k := range old.Attrs {
+	for k := range old {
 		keys[k] = true
 	}
-	for k := range now.Attrs {
+	for k := range now {
 		keys[k] = true
 	}
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
-		a, b := old.Attrs[k], now.Attrs[k]
-		if a == b {
-			continue
+		a, had := old[k]
+		b, has := now[k]
+		if a != b || had != has {
+			out = append(out, fmt.Sprintf("%s: %s: %s -> %s", name, k, shown(a, had), shown(b, has)))
 		}
-		out = append(out, fmt.Sprintf("%s: %s: %s -> %s", now.Name, k, shown(a), shown(b)))
-	}
-	if !slices.Equal(old.Groups, now.Groups) {
-		out = append(out, fmt.Sprintf("%s: group: %s -> %s", now.Name, join(old.Groups), join(now.Groups)))
 	}
 	return out
 }
@@ -148,10 +70,13 @@ func join[S ~string](in []S) string {
 	return strings.Join(convert[string](in), ",")
 }
 
-func shown(v string) string {
+// shown is a value as it was written, for people, without secrets.
+func shown(v string, set bool) string {
 	switch {
-	case v == "":
+	case !set:
 		return "(unset)"
+	case v == "":
+		return model.Masking
 	case identity.Sealed(v):
 		return masked
 	}

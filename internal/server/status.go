@@ -74,6 +74,28 @@ func (o *sightings) forget(names []model.NodeName) {
 	}
 }
 
+// move has what was seen of nodes count for their new names.
+func (o *sightings) move(was, now []model.NodeName) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	states, saved := make([]*model.State, len(was)), make([]time.Time, len(was))
+	for i, n := range was {
+		states[i], saved[i] = o.state[n], o.saved[n]
+	}
+	for _, n := range was {
+		delete(o.state, n)
+		delete(o.saved, n)
+	}
+	for i, n := range now {
+		if states[i] == nil {
+			continue
+		}
+		st := *states[i]
+		st.Node = n
+		o.state[n], o.saved[n] = &st, saved[i]
+	}
+}
+
 // observe records what was seen of a node.
 func (s *Server) observe(n model.NodeName, change func(*model.State) bool) {
 	if doc := s.seen.update(s.store.Snapshot(), n, time.Now(), change); doc != nil {
@@ -86,10 +108,7 @@ func (s *Server) status(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	if in.Range.Range == "" {
-		in.Range.Range = string(model.Everything)
-	}
-	nodes, err := q.nodes("status", in.Range)
+	nodes, err := q.nodesOrAll("status", in.Range)
 	if err != nil {
 		return err
 	}
@@ -142,7 +161,7 @@ func noField(what, field string, have []string) error {
 
 // statusOf says the truth about a node as far as it is known.
 func (s *Server) statusOf(snap *model.Snapshot, n *model.Node, now time.Time) api.NodeStatus {
-	out := api.NodeStatus{Result: api.Result{Node: string(n.Name)}, Status: "defined", Since: n.Created}
+	out := api.NodeStatus{Result: api.Result{Node: string(n.Name)}, Status: "defined", Since: n.Created, Aliases: convert[string](n.Aliases), Lock: n.Lock}
 	st := s.seen.get(snap, n.Name)
 	if st != nil {
 		out.Power, out.PowerAt, out.Seen, out.Facts = st.Power, st.PowerAt, st.Seen, st.Facts

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/auth"
 	"muster/internal/model"
 	"muster/internal/store"
 )
@@ -35,14 +36,16 @@ func (s *Server) events(q *request) error {
 	}
 	eq := store.EventQuery{After: in.After, Limit: in.Limit, Bad: in.Bad}
 	if in.Range != "" {
-		names, err := q.expand(api.Range{Range: in.Range, Known: in.Known})
+		nodes, err := q.nodes("events", api.Range{Range: in.Range, Known: in.Known})
 		if err != nil {
 			return err
 		}
 		eq.Nodes = map[model.NodeName]bool{}
-		for _, n := range names {
-			eq.Nodes[n] = true
+		for _, n := range nodes {
+			eq.Nodes[n.Name] = true
 		}
+	} else if some, all := auth.Nodes(q.snap, q.who, "events"); !all {
+		eq.Nodes = some
 	}
 	var err error
 	if eq.Since, err = since(in.Since, time.Now()); err != nil {

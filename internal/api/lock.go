@@ -1,0 +1,13 @@
+package api
+
+// LockNodes is POST /v1/lock. A node that somebody else has locked is refused. Answers [Changed].
+type LockNodes struct {
+	Range
+	Reason string `json:"reason,omitempty"`
+}
+
+// UnlockNodes is POST /v1/unlock. The lock of somebody else is refused unless Force is set. Answers [Changed].
+type UnlockNodes struct {
+	Range
+	Force bool `json:"force,omitempty"`
+}

@@ -1,0 +1,113 @@
+package server
+
+import (
+	"slices"
+	"strings"
+
+	"muster/internal/api"
+	"muster/internal/auth"
+	"muster/internal/model"
+)
+
+// What keeps a request from nodes stands here: roles, and locks. A verb over nodes comes by with the nodes that it was asked for
+// ([request.nodes], [request.disturbs]); a change comes by again with the documents that it puts, on the newest snapshot.
+
+// lifts are the verbs that look at locks by themselves, and one that changes documents of nodes but nothing about them.
+var lifts = []string{"lock", "unlock", "group rename"}
+
+// may asks whether the roles of the party allow the verb on the nodes.
+func (q *request) may(snap *model.Snapshot, verb string, names []model.NodeName) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return auth.Allow(snap, q.who, verb, names)
+}
+
+// disturbs is nodes for a verb that changes or disturbs them: those that are locked refuse all of it.
+func (q *request) disturbs(verb string, rg api.Range) ([]*model.Node, error) {
+	nodes, err := q.nodes(verb, rg)
+	if err != nil {
+		return nil, err
+	}
+	return nodes, unlocked(q.snap, verb, namesOf(nodes))
+}
+
+// unlocked refuses locked nodes, all of them, saying who, why, since when, and how to unlock. Those that were locked together are told
+// together.
+func unlocked(snap *model.Snapshot, verb string, names []model.NodeName) error {
+	var order []string
+	held := map[string][]model.NodeName{}
+	for _, p := range model.Locked(snap, names) {
+		if held[p.Why] == nil {
+			order = append(order, p.Why)
+		}
+		held[p.Why] = append(held[p.Why], p.Node)
+	}
+	var all []*api.Error
+	for _, why := range order {
+		is := " is locked "
+		if len(held[why]) > 1 {
+			is = " are locked "
+		}
+		all = append(all, &api.Error{
+			Code: api.Conflict, What: verb, Why: fold(held[why]) + is + why,
+			Do: "Leave out what is locked, or unlock it: muster unlock " + fold(held[why]),
+		})
+	}
+	return together(all)
+}
+
+// together makes one error of several; nil of none.
+func together(all []*api.Error) error {
+	if len(all) == 0 {
+		return nil
+	}
+	first := *all[0]
+	first.More = slices.Concat(first.More, all[1:])
+	return &first
+}
+
+// guard looks at the documents that a change puts or removes: the nodes that they are about must be allowed, and not locked.
+func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error {
+	var names []model.NodeName
+	for _, op := range ops {
+		if op.Kind == model.KindNode || op.Kind == model.KindDeployment {
+			names = append(names, model.NodeName(op.Name))
+		}
+	}
+	nodes := names
+	if _, limited := auth.Roles(snap, q.who); limited {
+		for _, op := range ops {
+			if op.Kind != model.KindGroup {
+				continue
+			}
+			// What a group says, its members inherit; and a range may take in others.
+			names = append(names, snap.Members(model.GroupName(op.Name))...)
+			if next, err := model.Apply(snap, &model.Change{Revision: snap.Revision + 1, Ops: ops}); err == nil && op.Doc != nil {
+				names = append(names, next.Members(model.GroupName(op.Name))...)
+			}
+		}
+	}
+	if err := q.may(snap, verb, names); err != nil {
+		return err
+	}
+	if slices.Contains(lifts, verb) {
+		return nil
+	}
+	return unlocked(snap, verb, nodes)
+}
+
+// nodesOrAll is nodes, where an empty range is all nodes that the party may use the verb on.
+func (q *request) nodesOrAll(verb string, rg api.Range) ([]*model.Node, error) {
+	if strings.TrimSpace(rg.Range) != "" {
+		return q.nodes(verb, rg)
+	}
+	some, all := auth.Nodes(q.snap, q.who, verb)
+	out := make([]*model.Node, 0, q.snap.Len())
+	for n := range q.snap.Nodes() {
+		if all || some[n.Name] {
+			out = append(out, n)
+		}
+	}
+	return out, tooMany(verb, "everything", len(out), rg.MaxNodes)
+}
