@@ -199,6 +199,10 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/images", "", ""},
 		{"/v1/images/{name}", "/v1/images/compute", ""},
 		{"/v1/consoles", "", ""},
+		{"/v1/networks", "", ""},
+		{"/v1/users", "", ""},
+		{"/v1/roles", "", ""},
+		{"/v1/whoami", "", ""},
 	} {
 		url := tt.url
 		if !strings.HasPrefix(url, "/") {
@@ -230,6 +234,13 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/status", api.StatusQuery{}},
 		{"/v1/set", api.SetAttrs{Range: api.Range{Range: "r1n1"}, Set: []api.Assignment{attr("custom.x", "1")}}},
 		{"/v1/power", api.Power{Range: api.Range{Range: "everything"}, Action: "status"}},
+		{"/v1/networks/add", api.DocAction{Name: "lan", Set: []api.Assignment{attr("prefix", "10.77.0.0/16")}}},
+		{"/v1/roles/add", api.DocAction{Name: "look", Set: []api.Assignment{attr("verbs", "status")}}},
+		{"/v1/users/add", api.DocAction{Name: "alice", Set: []api.Assignment{attr("roles", "look")}}},
+		{"/v1/lock", api.LockNodes{Range: api.Range{Range: "r1n2"}}},
+		{"/v1/list", api.ListNodes{Detail: true}},
+		{"/v1/unlock", api.UnlockNodes{Range: api.Range{Range: "r1n2"}}},
+		{"/v1/nodes/rename", api.RenameNodes{Range: api.Range{Range: "r1n2"}, To: "r1n4"}},
 		{"/v1/nodes/remove", api.RemoveNodes{Range: api.Range{Range: "r1n3"}}},
 		{"/v1/groups/remove", api.GroupAction{Name: "rack1"}},
 	} {
