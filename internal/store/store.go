@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -53,12 +54,15 @@ type Options struct {
 	// Reserve is how many bytes of the file system are left alone: commits are refused when they would use them, because
 	// etcd stops for good when a write fails. Zero means 128 MiB, negative none.
 	Reserve int64
-	// Changes is how many change records are kept in etcd. Zero means 10,000.
+	// Changes is how many records of changes with a verb are kept in etcd, of 256 MiB in all at most: what a manager that was away finds when it
+	// is back. Zero means 10,000.
 	Changes int
-	// EventFile is the size in bytes from which a new file of the timeline is begun. Zero means 8 MiB.
+	// EventFile is the size in bytes from which a new file of the timeline, or of the audit trail, is begun. Zero means 8 MiB.
 	EventFile int64
 	// EventBytes is how many bytes of timeline are kept; the oldest files go first. Zero means 1 GiB.
 	EventBytes int64
+	// ChangeBytes is how many bytes of audit trail are kept; the oldest files go first. Zero means 1 GiB.
+	ChangeBytes int64
 }
 
 func (o *Options) setDefaults() {
@@ -79,17 +83,24 @@ func (o *Options) setDefaults() {
 	if o.EventBytes == 0 {
 		o.EventBytes = 1 << 30
 	}
+	if o.ChangeBytes == 0 {
+		o.ChangeBytes = 1 << 30
+	}
 }
 
 // Store is an open store. All methods may be called from any goroutine.
 type Store struct {
-	opt      Options
-	log      *slog.Logger
-	lock     *lock
-	engine   *engine
-	timeline *timeline
-	world    atomic.Pointer[world]
-	order    atomic.Uint64 // of the newest change record
+	opt     Options
+	log     *slog.Logger
+	lock    *lock
+	engine  *engine
+	events  *journal   // the timeline
+	audit   *journal   // changes with a verb
+	telling sync.Mutex // held while lines are added to both
+	teller  *teller
+	changes *family
+	told    *family
+	world   atomic.Pointer[world]
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
 	inflight sync.WaitGroup // writers between enter and Done
@@ -102,7 +113,7 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
-	trimmed atomic.Uint64 // change records below are removed
+	missed  chan struct{} // wakes tend: a journal refused lines, and takes some again
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -130,16 +141,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	tag := fmt.Sprintf("%08x", rand.Uint32())
 	s := &Store{
-		opt: o, log: o.Log, lock: l,
+		opt: o, log: o.Log, lock: l, teller: newTeller(), missed: make(chan struct{}, 1),
+		changes:  &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes},
+		told:     &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes},
 		observed: make(map[model.NodeName]*model.State),
 		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
-		if s.timeline != nil {
-			_ = s.timeline.close()
-		}
+		_ = s.closeJournals()
 		if s.engine != nil {
 			s.engine.close(time.Second)
 		}
@@ -171,22 +183,20 @@ func (s *Store) open(ctx context.Context) error {
 		}
 		return s.damaged(err)
 	}
-	var have *told
-	if s.timeline, have, err = openTimeline(filepath.Join(s.opt.Dir, "events"), s.opt.EventFile, s.opt.EventBytes, s.log); err != nil {
+	if err := s.openJournals(ctx); err != nil {
 		return err
 	}
-	w, records, err := load(ctx, s.engine.client, have.since)
+	w, records, err := s.load(ctx, s.toldSince())
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return s.damaged(err)
 	}
-	for _, r := range records {
-		s.timeline.tellChange(r, have)
+	if err := s.mendJournals(records); err != nil {
+		return err
 	}
-	s.order.Store(w.order)
-	s.trimmed.Store(max(w.order, uint64(s.opt.Changes)) - uint64(s.opt.Changes)) // older ones are found by the next trim
+	s.tellRecords(records)
 	s.world.Store(w)
 	run, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -196,6 +206,7 @@ func (s *Store) open(ctx context.Context) error {
 		}
 	})
 	s.running.Go(func() { s.tend(run) })
+	s.running.Go(func() { s.gather(run) })
 	s.running.Go(func() {
 		select {
 		case <-s.engine.failed:
@@ -232,8 +243,10 @@ func (s *Store) create(ctx context.Context, dir string) error {
 		return fileError(what, path, err)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if events := filepath.Join(s.opt.Dir, "events"); hasFiles(events) { // made after store.json, see open
-			return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, events))
+		for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
+			if hasFiles(journal) {
+				return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, journal))
+			}
 		}
 		if err := s.room(what, firstStart); err != nil {
 			return err
@@ -355,6 +368,9 @@ func (s *Store) Close() error {
 		}
 		if s.Err() == nil {
 			s.closing = s.writeObserved(ctx)
+			for s.closing == nil && !s.teller.idle() {
+				s.closing = s.commitTold(ctx)
+			}
 		}
 		s.stop()
 		s.running.Wait()
@@ -362,7 +378,7 @@ func (s *Store) Close() error {
 			s.err = &Error{Kind: Closed, What: "store " + s.opt.Dir, Why: "it is closed"}
 			close(s.done)
 		})
-		s.closing = errors.Join(s.closing, s.timeline.close())
+		s.closing = errors.Join(s.closing, s.closeJournals())
 		s.engine.close(time.Second)
 		s.closing = errors.Join(s.closing, s.lock.release())
 	})
