@@ -476,6 +476,7 @@ func (j *journal) backFile(file int64, to place, in span, see func(seq int64, li
 func backward(f io.ReaderAt, end int64, see func([]byte) bool) error {
 	const block = 256 << 10
 	var rest []byte // the beginning of the lines read last, whose own beginning is not read yet
+	var ends []int  // of the lines that end in the block, but for the last one of the file
 	for end > 0 {
 		n := min(max(block, int64(len(rest))), end) // a long line is not copied again and again
 		buf := make([]byte, n, n+int64(len(rest)))
@@ -483,20 +484,21 @@ func backward(f io.ReaderAt, end int64, see func([]byte) bool) error {
 			return err
 		}
 		end -= n
-		unseen := len(buf) // what lies behind has no further line feed but its last byte
-		if len(rest) == 0 {
-			unseen--
-		}
-		buf = append(buf, rest...)
-		for {
-			i := bytes.LastIndexByte(buf[:unseen], '\n')
-			if i < 0 {
+		ends = ends[:0]
+		for at := 0; ; {
+			i := bytes.IndexByte(buf[at:], '\n')
+			if i < 0 || at+i == len(buf)-1 && len(rest) == 0 {
 				break
 			}
-			if !see(buf[i+1:]) {
+			at += i + 1
+			ends = append(ends, at)
+		}
+		buf = append(buf, rest...)
+		for _, i := range slices.Backward(ends) {
+			if !see(buf[i:]) {
 				return nil
 			}
-			buf, unseen = buf[:i+1], i
+			buf = buf[:i]
 		}
 		rest = buf
 	}

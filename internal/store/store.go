@@ -2,16 +2,20 @@
 //
 //	Commit, Update ──► one etcd transaction ──► watch ──► model.Apply ──► Snapshot (atomic pointer)
 //	                   documents + record                     │
-//	Observe ─(500 ms, newest wins)──┘                         ▼
-//	Tell ─────────────────────────────────────────────► timeline (files) ──► Events, Follow
+//	Observe ─(500 ms, newest wins)──┤                         ├──► timeline (files)    ──► Events, Follow
+//	Tell ────(50 ms, all of them)───┘                         └──► audit trail (files) ──► Changes, Change
 //
 // What it promises:
 //
 //   - A change is all or nothing, also for readers: every revision of etcd is applied to the snapshot whole.
-//   - A commit that returned without error is on disk; kill -9 neither loses nor tears it. Its events are on the timeline, once.
-//   - When Commit returns, Snapshot holds the change and Events has its events.
+//   - A commit that returned without error is on disk; kill -9 neither loses nor tears it. Its events are on the timeline, once, and it is in the audit
+//     trail, once, with what it did to each document.
+//   - When Commit returns, Snapshot holds the change, Events has its events, and Changes has it.
+//   - All managers have one timeline: an event has the same number, revision<<16 | part, on each.
 //   - Two writers never overwrite each other unseen: Update builds again on the newer snapshot.
 //   - Readers and writers of the timeline never wait for a slow follower.
+//   - What is told costs twenty transactions a second at most, but for floods of more than 80,000 events a second. Those of the last 50 ms may be lost
+//     with a killed process. Where nothing can be committed they wait in memory, 16 MiB of them, and then are counted and dropped.
 //   - A damaged directory is named and left as it is. A full disk refuses writes and goes on reading.
 //
 // What it never does: judge a change (model.Check does), open a port or a socket, keep a readable secret.
@@ -21,11 +25,13 @@
 //	lock                  flock(2) and the process id
 //	store.json            written when etcd's files were made; says that they must be there
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
-//	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
+//	events/<seq>.jsonl    the timeline, one JSON line an event
+//	changes/<seq>.jsonl   the audit trail, one JSON line a change; chatty events never push it out
 //
 // In etcd: /muster/schema is the version of the schema; /muster/1/<kind>/<name> is one document;
-// /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
-// are kept (Options.Changes); older ones are on the timeline only.
+// /muster/1/change/<order, 16 hex digits>-<8 hex digits> is the record of one change, written in the change's own transaction, and
+// /muster/1/told/… that of a batch of told events. The newest records are kept: 10,000 of changes (Options.Changes), 4,096 of batches, apart from each other, so that a
+// manager that was away finds the audit trail however much was told. What is older is in the files only.
 package store
 
 import (
