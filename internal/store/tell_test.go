@@ -156,9 +156,8 @@ func TestTellWithoutAMajority(t *testing.T) {
 	}
 	s.Tell(model.Event{Step: "test", What: big + big}, model.Event{Step: "test", What: "too many wait"})
 	kv.set(false, false)
-	s.Tell()
-	if err := s.Wait(t.Context(), func(*model.Snapshot) bool { return s.teller.idle() }); err != nil {
-		t.Fatal(err)
+	for s.Tell(); !s.teller.idle(); {
+		s.awaitTold()
 	}
 	got, err := s.Events(EventQuery{})
 	if err != nil || len(got) < 4 {
