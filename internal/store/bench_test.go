@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -161,28 +162,30 @@ func BenchmarkWatch(b *testing.B) {
 	b.ReportMetric(float64(took.Microseconds())/float64(b.N), "µs/put-to-snapshot")
 }
 
-// BenchmarkTell is one event told, and read back at the end.
+// BenchmarkTell is one event told, on disk as part of its batch and readable at the end, as fast as the batches are committed.
 func BenchmarkTell(b *testing.B) {
-	tl := openLines(b, b.TempDir(), 8<<20, 1<<30)
-	s := asStore(tl)
+	s := open(b, Options{Dir: b.TempDir()})
+	before := s.Snapshot().Revision
 	e := model.Event{Time: time.Now(), Node: "r1n1", Step: "dhcp.offer", What: "offered 10.77.1.1", Reason: "deployment of compute is armed"}
+	b.ResetTimer()
+	start := cpu()
 	for i := range b.N {
 		s.Tell(e)
-		if i%10_000 == 0 { // as fast as the disk takes them
-			if err := tl.flush(); err != nil {
-				b.Fatal(err)
-			}
+		if i%10_000 == 9_999 {
+			s.awaitTold()
 		}
 	}
-	if err := tl.sync(); err != nil {
-		b.Fatal(err)
+	if got, err := s.Events(EventQuery{Limit: 1}); err != nil || len(got) != 1 {
+		b.Fatal(got, err)
 	}
+	spent(b, cpu()-start)
+	b.ReportMetric(float64(s.Snapshot().Revision-before), "transactions")
 }
 
 // BenchmarkEventsOfANode looks for the events of one node among a million.
 func BenchmarkEventsOfANode(b *testing.B) {
-	tl := openLines(b, b.TempDir(), 8<<20, 1<<30)
-	s := asStore(tl)
+	tl := openTape(b, b.TempDir(), 8<<20, 1<<30)
+	s := tl
 	for i := range 1_000_000 {
 		s.Tell(model.Event{Node: model.NodeName(fmt.Sprint("r1n", i%10_000)), Step: "dhcp.offer", What: "offered 10.77.1.1", Reason: "armed"})
 		if i%10_000 == 0 {
@@ -197,6 +200,65 @@ func BenchmarkEventsOfANode(b *testing.B) {
 		if err != nil || len(got) != 100 {
 			b.Fatal(len(got), err)
 		}
+	}
+}
+
+// BenchmarkChangesOfANode looks for the changes of one node in an audit trail of 200 MB: many small changes, with some of 10,000 nodes among them.
+func BenchmarkChangesOfANode(b *testing.B) {
+	s := open(b, Options{Dir: b.TempDir()})
+	names := many(10_000)
+	all := make([]model.Touch, len(names))
+	for i := range names {
+		all[i] = model.Touch{
+			Kind: model.KindNode, Name: names[i].Name, Was: []byte(`{"attrs":{"custom.n":"1"}}`),
+			Now: fmt.Appendf(nil, `{"attrs":{"custom.n":"%d"}}`, i*7919),
+		}
+	}
+	slices.SortFunc(all, func(a, b model.Touch) int { return strings.Compare(a.Name, b.Name) })
+	_, packed, err := packTouches(all)
+	if err != nil {
+		b.Fatal(err)
+	}
+	size, large := 0, 0
+	for rev := model.Revision(1000); size < 200<<20; rev++ {
+		l := &changeLine{Seq: int64(rev) << partBits, Change: *change("set")}
+		l.Revision, l.What = rev, "custom.n of a node was set"
+		if rev%500 == 0 {
+			l.TouchesZ = packed
+			large++
+		} else {
+			t := all[int(rev)%len(all)]
+			if l.Touches, _, err = packTouches([]model.Touch{t}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		s.audit.append(l.Seq, l)
+		size += 250 + len(l.TouchesZ)
+		if rev%500 == 0 {
+			if err := s.audit.flush(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(large), "large")
+	b.ResetTimer()
+	for name, q := range map[string]ChangeQuery{
+		"node":        {Nodes: map[model.NodeName]bool{"r1n77": true}, Touches: true},
+		"newest ten":  {Nodes: map[model.NodeName]bool{"r1n77": true}, Touches: true, Limit: 10},
+		"other actor": {Actor: "eve"},
+		"newest 1000": {Limit: 1000},
+	} {
+		b.Run(name, func(b *testing.B) {
+			start := cpu()
+			defer func() { spent(b, cpu()-start) }()
+			for range b.N {
+				got, err := s.Changes(q)
+				if err != nil || q.Nodes != nil && len(got) < 10 {
+					b.Fatal(len(got), err)
+				}
+				b.ReportMetric(float64(len(got)), "changes")
+			}
+		})
 	}
 }
 

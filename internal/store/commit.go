@@ -25,6 +25,8 @@ const (
 // Commit writes the change as one transaction, all or nothing, with its record (who, when, why), and sets c.Revision.
 // When it returns without error the change is on disk, Snapshot is of at least that revision, and Events has its events.
 //
+// It sets c.Touches too, as the record has them.
+//
 // c.Revision says on entry which snapshot the change was built on: when a document that it puts or removes was changed
 // since, nothing is written and the error is a *[ConflictError]. Zero: the change was built on nothing, and replaces
 // whatever is there.
@@ -100,6 +102,9 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if c.Verb == "" {
+		return 0, errors.New("commit: a change without a verb; the audit trail has to say what was done")
+	}
 	if c.Time.IsZero() {
 		c.Time = time.Now()
 	}
@@ -113,12 +118,6 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 		}
 	}
 	base := c.Revision
-	kept := *c
-	kept.Revision = 0
-	rec, err := json.Marshal(&kept)
-	if err != nil {
-		return 0, fmt.Errorf("commit %s: record: %w", c.Verb, err)
-	}
 	if err := fits(c, len(c.Ops), 0); err != nil {
 		return 0, err
 	}
@@ -126,20 +125,27 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 	if err != nil {
 		return 0, fmt.Errorf("commit %s: %w", c.Verb, err)
 	}
-	size += len(rec)
-	if err := fits(c, len(puts), size); err != nil {
-		return 0, err
-	}
-	if err := s.room("commit "+c.Verb, 4*size); err != nil { // in the log, in the database, and its pages copied
-		return 0, err
-	}
 	for {
 		w := s.world.Load()
 		ifs, err := unchanged(w, c.Ops, base)
 		if err != nil {
 			return 0, err
 		}
-		key := changeKey(s.nextOrder())
+		if c.Touches, err = touchesOf(w.snap, c.Ops); err != nil {
+			return 0, fmt.Errorf("commit %s: %w", c.Verb, err)
+		}
+		rec, err := encodeRecord(c)
+		if err != nil {
+			return 0, fmt.Errorf("commit %s: record: %w", c.Verb, err)
+		}
+		size := size + len(rec)
+		if err := fits(c, len(puts), size); err != nil {
+			return 0, err
+		}
+		if err := s.room("commit "+c.Verb, 4*size); err != nil { // in the log, in the database, and its pages copied
+			return 0, err
+		}
+		key := s.changes.nextKey()
 		ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 		then := append(puts[:len(puts):len(puts)], clientv3.OpPut(key, string(rec)))
 		res, err := s.engine.client.Txn(context.WithoutCancel(ctx)).If(ifs...).Then(then...).Commit()
@@ -218,7 +224,7 @@ func encode(ops []model.Op, compress bool) ([]clientv3.Op, int, error) {
 		size += len(b)
 	}
 	if compress && size > large {
-		if err := pack(docs); err != nil {
+		if err := packDocs(docs); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -239,7 +245,7 @@ func encode(ops []model.Op, compress bool) ([]clientv3.Op, int, error) {
 
 // encodeOne is the JSON of a document; nil when it is removed.
 func encodeOne(op model.Op) ([]byte, error) {
-	if op.Name == "" || strings.Contains(string(op.Kind), "/") || op.Kind == "" || op.Kind == changeFamily {
+	if op.Name == "" || strings.Contains(string(op.Kind), "/") || op.Kind == "" || isRecord(string(op.Kind)) {
 		return nil, fmt.Errorf("%q is no name of a document of family %q", op.Name, op.Kind)
 	}
 	if op.Doc == nil {
@@ -258,18 +264,19 @@ func encodeOne(op model.Op) ([]byte, error) {
 	return b, nil
 }
 
-// unchanged are the conditions of a change built on revision base: every document is as it was then. Base zero has none.
+// unchanged are the conditions of a change built on revision base: every document is as it was then. With base zero, those whose touches are
+// recorded are as w has them.
 func unchanged(w *world, ops []model.Op, base model.Revision) ([]clientv3.Cmp, error) {
-	if base == 0 {
-		return make([]clientv3.Cmp, 0, 1), nil
-	}
 	ifs := make([]clientv3.Cmp, 0, len(ops)+1)
 	for _, op := range ops {
 		if op.Kind == model.KindState && op.Doc == nil {
 			continue // what is observed twice a second must not keep a node from being removed
 		}
+		if _, ok := touched(w.snap, op); base == 0 && !ok {
+			continue
+		}
 		d, _ := w.docs.Get(docKey(op))
-		if d.rev > base {
+		if base > 0 && d.rev > base {
 			return nil, &ConflictError{Kind: op.Kind, Name: op.Name, Revision: d.rev, Removed: d.removed}
 		}
 		rev := int64(d.rev)
@@ -301,6 +308,13 @@ func (s *Store) blame(ctx context.Context, err error) error {
 
 // fits refuses a change that is too large for one transaction.
 func fits(c *model.Change, ops, size int) error {
+	if len(c.Events) >= maxPart {
+		return &Error{
+			Kind: TooLarge, What: "commit " + c.Verb,
+			Why: fmt.Sprintf("%d events are more than one change takes (%d)", len(c.Events), maxPart-1),
+			Do:  "Tell one event of many nodes in place of one for each",
+		}
+	}
 	if ops < maxOps && size <= maxBytes-1<<20 {
 		return nil
 	}
@@ -364,17 +378,4 @@ func (s *Store) commitError(c *model.Change, err error) error {
 // reach waits until the world is of at least that revision.
 func (s *Store) reach(ctx context.Context, rev model.Revision) error {
 	return s.Wait(ctx, func(n *model.Snapshot) bool { return n.Revision >= rev })
-}
-
-// nextOrder gives the number of the next change's key.
-func (s *Store) nextOrder() uint64 { return s.order.Add(1) }
-
-// noteOrder keeps our numbers above those that other managers have used.
-func (s *Store) noteOrder(n uint64) {
-	for {
-		have := s.order.Load()
-		if n <= have || s.order.CompareAndSwap(have, n) {
-			return
-		}
-	}
 }

@@ -57,6 +57,7 @@ func crashWriter(dir string) {
 			first, _ := counts(s.Snapshot(), w)
 			for i := first + 1; ; i++ {
 				c := change("crash", node(fmt.Sprint("w", w), "i", fmt.Sprint(i)), node(fmt.Sprint("pair", w), "i", fmt.Sprint(i)))
+				c.What = fmt.Sprintf("%d.%d", w, i)
 				c.Events = []model.Event{{Step: "test", What: fmt.Sprintf("%d.%d.a", w, i)}, {Step: "test", What: fmt.Sprintf("%d.%d.b", w, i)}}
 				rev, err := s.Commit(context.Background(), c)
 				if err != nil {
@@ -65,7 +66,7 @@ func crashWriter(dir string) {
 				out.Lock()
 				fmt.Println(w, i, int64(rev))
 				out.Unlock()
-				s.Tell(model.Event{Step: "told", What: "between"})
+				s.Tell(model.Event{Step: "told", What: fmt.Sprintf("%d.%d", w, i)})
 			}
 		}()
 	}
@@ -81,7 +82,8 @@ func counts(s *model.Snapshot, w int) (i, pair int) {
 	return i, pair
 }
 
-// Whenever the process is killed: no acknowledged commit is lost, none is torn, and the events of every commit are on the timeline once.
+// Whenever the process is killed: no acknowledged commit is lost, none is torn, every commit is in the audit trail once and its events are on the
+// timeline once, and nothing that was told is there twice.
 func TestKill(t *testing.T) {
 	rounds := 25
 	if testing.Short() {
@@ -154,15 +156,28 @@ func checkAfterKill(t *testing.T, dir string, acked []int, round int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[string]int{}
+	seen, told := map[string]int{}, map[string]int{}
 	last := int64(0)
 	for _, e := range events {
 		if e.Seq <= last {
 			t.Errorf("round %d: seq %d after %d", round, e.Seq, last)
 		}
-		if last = e.Seq; e.Step == "test" {
+		switch last = e.Seq; e.Step {
+		case "test":
 			seen[e.What]++
+		case "told":
+			if told[e.What]++; told[e.What] > 1 {
+				t.Errorf("round %d: what was told of %s is there twice", round, e.What)
+			}
 		}
+	}
+	changes, err := s.Changes(ChangeQuery{Verb: "crash"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	audit := map[string]int{}
+	for _, c := range changes {
+		audit[c.What]++
 	}
 	for w := range crashWriters {
 		i, pair := counts(s.Snapshot(), w)
@@ -173,6 +188,9 @@ func checkAfterKill(t *testing.T, dir string, acked []int, round int) {
 			t.Errorf("round %d: writer %d: torn, %d and %d", round, w, i, pair)
 		}
 		for n := 1; n <= i; n++ {
+			if what := fmt.Sprintf("%d.%d", w, n); audit[what] != 1 {
+				t.Errorf("round %d: change %s is in the audit trail %d times", round, what, audit[what])
+			}
 			for _, part := range "ab" {
 				what := fmt.Sprintf("%d.%d.%c", w, n, part)
 				if seen[what] != 1 {

@@ -27,106 +27,68 @@ type EventQuery struct {
 	Limit int
 }
 
-// Tell appends events to the timeline. An event without a time gets that of now. It does not wait for the disk: lines are
-// written at once by another goroutine and synced within 100 ms.
-func (s *Store) Tell(events ...model.Event) { s.timeline.tell(events) }
-
-// Events returns the wanted events in the order of Seq. Everything that was told or committed before the call is
-// there.
+// Events returns the wanted events in the order of Seq. Everything that was told or committed before the call is there; where what was told
+// cannot be committed, the others are returned, after two seconds at most.
 func (s *Store) Events(q EventQuery) ([]model.Event, error) {
-	to, err := s.timeline.now()
+	s.awaitTold()
+	to, err := s.events.now()
 	if err != nil {
 		return nil, err
 	}
-	return s.timeline.past(q, to)
+	return s.events.past(q, to)
 }
 
 // Follow yields the wanted events in the order of Seq: those of the past, then those to come, until ctx ends or the store is closed.
-// It reads from the files, so a slow follower costs nobody but itself. To resume, give the Seq of the last event as After. An error ends the sequence;
-// only *[GapError] does not: events that came after q.After, or that the follower was too slow to read, are no longer kept.
+// It reads from the files, so a slow follower costs nobody but itself. To resume, on this manager or another, give the Seq of the last event as
+// After. An error ends the sequence; only *[GapError] does not: events that came after q.After, or that the follower was too slow to read, are
+// no longer kept.
 func (s *Store) Follow(ctx context.Context, q EventQuery) iter.Seq2[model.Event, error] {
-	return func(yield func(model.Event, error) bool) { s.timeline.follow(ctx, q, yield) }
+	return func(yield func(model.Event, error) bool) {
+		s.awaitTold()
+		if s.isOfAnotherTimeline(ctx, q.After) {
+			gap := &GapError{After: q.After, Oldest: s.events.oldest()}
+			if q.After = 0; !yield(model.Event{}, gap) {
+				return
+			}
+		}
+		s.events.follow(ctx, q, yield)
+	}
 }
 
-// place is a byte of the timeline: an offset in a file.
-type place struct{ file, off int64 }
-
-// now flushes and returns the end of the timeline. A disk that takes no lines does not keep the others from being read.
-func (t *timeline) now() (place, error) {
-	if err := t.flush(); err != nil && !IsKind(err, NoSpace) {
-		return place{}, err
+// isOfAnotherTimeline says that a number was never given out: it is of a store whose files are gone. A manager that is behind the others, or cut off from them,
+// cannot know by itself.
+func (s *Store) isOfAnotherTimeline(ctx context.Context, seq int64) bool {
+	rev := seq >> partBits
+	if rev <= int64(s.Snapshot().Revision) {
+		return false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.files) == 0 {
-		return place{}, nil
-	}
-	return place{t.files[len(t.files)-1], t.end}, nil
-}
-
-// upto returns the files up to that one, oldest first.
-func (t *timeline) upto(file int64) []int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	i := sort.Search(len(t.files), func(i int) bool { return t.files[i] > file })
-	return slices.Clone(t.files[:i])
+	ctx, cancel := context.WithTimeout(ctx, toldLimit)
+	defer cancel()
+	res, err := s.engine.client.Get(ctx, schemaKey)
+	return err == nil && res.Header.Revision < rev
 }
 
 // past returns the wanted events before the place.
-func (t *timeline) past(q EventQuery, to place) ([]model.Event, error) {
-	var out []model.Event
+func (j *journal) past(q EventQuery, to place) ([]model.Event, error) {
 	if q.Limit < 0 {
 		return nil, nil
 	}
-	files := t.upto(to.file)
-	for _, file := range slices.Backward(files) {
-		f, err := os.Open(t.path(file))
-		if errors.Is(err, os.ErrNotExist) { // removed as too old since we looked
-			break
+	var out []model.Event
+	err := j.back(to, span{after: q.After, since: q.Since}, func(_ int64, b []byte) bool {
+		if e, ok := q.want(b); ok {
+			out = append(out, e)
 		}
-		if err != nil {
-			return nil, err
-		}
-		fi, err := f.Stat()
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		// The file was last written before the time that is wanted; so were those before it. A minute is for clocks that are set back.
-		if !q.Since.IsZero() && fi.ModTime().Before(q.Since.Add(-time.Minute)) {
-			f.Close()
-			break
-		}
-		end := fi.Size()
-		if file == to.file {
-			end = to.off
-		}
-		err = backward(f, end, func(b []byte) bool {
-			if seq, _, ok := lineSeq(b); ok && seq <= q.After {
-				return false
-			}
-			if e, ok := q.want(b); ok {
-				out = append(out, e)
-			}
-			return q.Limit == 0 || len(out) < q.Limit
-		})
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
-		if q.Limit > 0 && len(out) == q.Limit || file <= q.After {
-			break
-		}
-	}
+		return q.Limit == 0 || len(out) < q.Limit
+	})
 	slices.Reverse(out)
-	return out, nil
+	return out, err
 }
 
 // want decodes a line when it is an event that is wanted. Node names are looked for in the bytes first: most lines of a
 // long timeline are never decoded. Inside a JSON string the quotes of the mark would be escaped, so it is no accident.
 func (q *EventQuery) want(b []byte) (model.Event, bool) {
-	seq, event, ok := lineSeq(b)
-	if !ok || !event || seq <= q.After || q.Nodes != nil && !q.Nodes[lineNode(b)] || q.Bad && !bytes.Contains(b, []byte(`,"bad":true`)) {
+	seq, ok := lineSeq(b)
+	if !ok || seq <= q.After || !isEvent(b) || q.Nodes != nil && !q.Nodes[lineNode(b)] || q.Bad && !bytes.Contains(b, []byte(`,"bad":true`)) {
 		return model.Event{}, false
 	}
 	var e model.Event
@@ -134,6 +96,11 @@ func (q *EventQuery) want(b []byte) (model.Event, bool) {
 		return model.Event{}, false
 	}
 	return e, q.Nodes == nil || q.Nodes[e.Node]
+}
+
+// isEvent tells an event's line from that of a gap.
+func isEvent(b []byte) bool {
+	return bytes.HasPrefix(b[bytes.IndexByte(b, ','):], []byte(`,"time":`))
 }
 
 func lineNode(b []byte) model.NodeName {
@@ -145,44 +112,14 @@ func lineNode(b []byte) model.NodeName {
 	return model.NodeName(name)
 }
 
-// backward calls see for the lines of the file before end, the last one first, until it returns false.
-func backward(f io.ReaderAt, end int64, see func([]byte) bool) error {
-	const block = 256 << 10
-	var rest []byte // the beginning of the lines read last, whose own beginning is not read yet
-	for end > 0 {
-		n := min(block, end)
-		buf := make([]byte, n, n+int64(len(rest)))
-		if _, err := f.ReadAt(buf, end-n); err != nil {
-			return err
-		}
-		end -= n
-		buf = append(buf, rest...)
-		for {
-			i := bytes.LastIndexByte(bytes.TrimSuffix(buf, []byte("\n")), '\n')
-			if i < 0 {
-				break
-			}
-			if !see(buf[i+1:]) {
-				return nil
-			}
-			buf = buf[:i+1]
-		}
-		rest = buf
-	}
-	if len(rest) > 0 {
-		see(rest)
-	}
-	return nil
-}
-
-func (t *timeline) follow(ctx context.Context, q EventQuery, yield func(model.Event, error) bool) {
-	at, err := t.now()
+func (j *journal) follow(ctx context.Context, q EventQuery, yield func(model.Event, error) bool) {
+	at, err := j.now()
 	if err != nil {
 		yield(model.Event{}, err)
 		return
 	}
 	if q.Limit < 0 || q.Limit > 0 {
-		past, err := t.past(q, at)
+		past, err := j.past(q, at)
 		if err != nil {
 			yield(model.Event{}, err)
 			return
@@ -195,16 +132,16 @@ func (t *timeline) follow(ctx context.Context, q EventQuery, yield func(model.Ev
 		}
 	} else {
 		var gap *GapError
-		if at, gap = t.find(&q); gap != nil && !yield(model.Event{}, gap) {
+		if at, gap = j.find(q.After); gap != nil && !yield(model.Event{}, gap) {
 			return
 		}
 	}
-	r := &reader{t: t, at: at, last: q.After}
+	r := &reader{j: j, at: at, last: q.After}
 	defer r.close()
 	for {
-		t.mu.Lock()
-		grown := t.grown
-		t.mu.Unlock()
+		j.mu.Lock()
+		grown := j.grown
+		j.mu.Unlock()
 		if !r.read(ctx, &q, yield) {
 			return
 		}
@@ -212,43 +149,43 @@ func (t *timeline) follow(ctx context.Context, q EventQuery, yield func(model.Ev
 		case <-grown:
 		case <-ctx.Done():
 			return
-		case <-t.quit:
+		case <-j.quit:
 			return
 		}
 	}
 }
 
-// find returns the beginning of the file that has the line after q.After, and a gap when that is no longer kept. A number that was
-// not given out yet is of another timeline, whose files are gone: q begins anew then.
-func (t *timeline) find(q *EventQuery) (place, *GapError) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	seq := q.After
-	if seq > t.seq {
-		q.After = 0
-		gap := &GapError{After: seq, Oldest: 1}
-		if len(t.files) == 0 {
-			return place{}, gap
-		}
-		gap.Oldest = t.files[0]
-		return place{file: t.files[0]}, gap
+// oldest is the smallest number that may be kept.
+func (j *journal) oldest() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.files) == 0 {
+		return j.last + 1
 	}
-	if len(t.files) == 0 {
-		return place{}, nil
-	}
-	i := sort.Search(len(t.files), func(i int) bool { return t.files[i] > seq+1 })
-	if i == 0 {
-		if seq > 0 {
-			return place{file: t.files[0]}, &GapError{After: seq, Oldest: t.files[0]}
-		}
-		return place{file: t.files[0]}, nil
-	}
-	return place{file: t.files[i-1]}, nil
+	return j.files[0]
 }
 
-// reader reads the timeline forward with a file handle of its own.
+// find returns the beginning of the file that has the line after seq, and a gap when that is no longer kept.
+func (j *journal) find(seq int64) (place, *GapError) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.files) == 0 {
+		return place{}, nil
+	}
+	i := sort.Search(len(j.files), func(i int) bool { return j.files[i] > seq+1 })
+	if i > 0 {
+		return place{file: j.files[i-1]}, nil
+	}
+	at := place{file: j.files[0]}
+	if seq > 0 {
+		return at, &GapError{After: seq, Oldest: at.file}
+	}
+	return at, nil
+}
+
+// reader reads the journal of events forward with a file handle of its own.
 type reader struct {
-	t    *timeline
+	j    *journal
 	at   place
 	f    *os.File
 	last int64 // Seq of the last line read, or of the one to begin after
@@ -263,18 +200,18 @@ func (r *reader) close() {
 // read yields what there is beyond the reader's place. It returns false when the sequence has ended.
 func (r *reader) read(ctx context.Context, q *EventQuery, yield func(model.Event, error) bool) bool {
 	for ctx.Err() == nil {
-		r.t.mu.Lock()
-		i := sort.Search(len(r.t.files), func(i int) bool { return r.t.files[i] > r.at.file })
-		newest := i == len(r.t.files)
-		next, end := int64(0), r.t.end
+		r.j.mu.Lock()
+		i := sort.Search(len(r.j.files), func(i int) bool { return r.j.files[i] > r.at.file })
+		newest := i == len(r.j.files)
+		next, end := int64(0), r.j.end
 		if !newest {
-			next = r.t.files[i]
+			next = r.j.files[i]
 		}
-		kept := i > 0 && r.t.files[i-1] == r.at.file
-		r.t.mu.Unlock()
+		kept := i > 0 && r.j.files[i-1] == r.at.file
+		r.j.mu.Unlock()
 
 		if r.f == nil && kept {
-			f, err := os.Open(r.t.path(r.at.file))
+			f, err := os.Open(r.j.path(r.at.file))
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				yield(model.Event{}, err)
 				return false
@@ -321,8 +258,12 @@ func (r *reader) lines(ctx context.Context, end int64, q *EventQuery, yield func
 			return err == io.EOF
 		}
 		r.at.off += int64(len(b))
-		if seq, _, ok := lineSeq(b); ok {
-			r.last = seq
+		if seq, ok := lineSeq(b); ok {
+			if seq > r.last && r.last > 0 && bytes.HasPrefix(b[bytes.IndexByte(b, ','):], []byte(gapMark)) &&
+				!yield(model.Event{}, &GapError{After: r.last, Oldest: seq + 1}) {
+				return false
+			}
+			r.last = max(r.last, seq)
 		}
 		if e, ok := q.want(b); ok && (ctx.Err() != nil || !yield(e, nil)) {
 			return false

@@ -21,9 +21,9 @@ const worthPacking = 256
 // frame is what a compressed document begins with: the magic number of zstd (RFC 8878, 3.1.1). One that is not begins with a brace.
 var frame = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
-// pack compresses those of the documents for which it is worth it, in place: a change of 100,000 nodes with 40 attributes each has 170 MB
+// packDocs compresses those of the documents for which it is worth it, in place: a change of 100,000 nodes with 40 attributes each has 170 MB
 // of JSON, which etcd and raft would hold several times. Schema 1 has none of it.
-func pack(docs [][]byte) error {
+func packDocs(docs [][]byte) error {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithWindowSize(32<<10), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func pack(docs [][]byte) error {
 	})
 }
 
-var unpacker = sync.OnceValues(func() (*zstd.Decoder, error) {
+var decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxBytes))
 })
 
@@ -52,7 +52,7 @@ func unpack(doc []byte) ([]byte, error) {
 	if !bytes.HasPrefix(doc, frame) {
 		return doc, nil
 	}
-	z, err := unpacker()
+	z, err := decoder()
 	if err != nil {
 		return nil, err
 	}

@@ -343,7 +343,7 @@ func TestMemoryOfALargeChangeIsGivenBack(t *testing.T) {
 
 func FuzzUnpack(f *testing.F) {
 	docs := [][]byte{[]byte(`{"name":"` + strings.Repeat("a", worthPacking) + `"}`)}
-	if err := pack(docs); err != nil {
+	if err := packDocs(docs); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(docs[0])
@@ -354,7 +354,7 @@ func FuzzUnpack(f *testing.F) {
 			t.Errorf("%q became %q", b, doc)
 		}
 		again := [][]byte{bytes.Clone(b)}
-		if err := pack(again); err != nil {
+		if err := packDocs(again); err != nil {
 			t.Fatal(err)
 		}
 		if bytes.HasPrefix(b, frame) {

@@ -73,11 +73,15 @@ func (s *Store) tend(ctx context.Context) {
 				due = time.After(10 * observeEvery)
 			}
 		case <-s.trim:
-			if err := s.trimChanges(ctx); err != nil && ctx.Err() == nil {
+			if err := s.trimRecords(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("store: old change records are not removed yet", "err", err)
 			}
 		case <-s.raise:
 			s.raiseSchema(ctx)
+		case <-s.missed:
+			if err := s.tellMissed(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("store: the timeline lacks what was refused while the disk was full; it is added at the next start", "err", err)
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -152,20 +156,4 @@ func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch m
 		}
 		// A node was removed meanwhile, and its state with it.
 	}
-}
-
-// trimChanges removes the change records beyond those that are kept, once the timeline has them on disk.
-func (s *Store) trimChanges(ctx context.Context) error {
-	order, keep := s.order.Load(), uint64(s.opt.Changes)
-	if order < s.trimmed.Load()+keep+trimEvery {
-		return nil
-	}
-	if err := s.timeline.sync(); err != nil {
-		return err
-	}
-	if _, err := s.engine.client.Delete(ctx, changePrefix, clientv3.WithRange(changeKey(order-keep))); err != nil {
-		return err
-	}
-	s.trimmed.Store(order - keep)
-	return nil
 }

@@ -229,11 +229,11 @@ func fill(ctx context.Context, path string, info BackupInfo, r io.Reader) error 
 func packDocuments(kvs []*mvccpb.KeyValue) error {
 	values := make([][]byte, len(kvs))
 	for i, kv := range kvs {
-		if !strings.HasPrefix(string(kv.Key), changePrefix) {
+		if kind, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), prefix), "/"); !isRecord(kind) {
 			values[i] = kv.Value
 		}
 	}
-	if err := pack(values); err != nil {
+	if err := packDocs(values); err != nil {
 		return err
 	}
 	for i, v := range values {

@@ -2,16 +2,20 @@
 //
 //	Commit, Update ──► one etcd transaction ──► watch ──► model.Apply ──► Snapshot (atomic pointer)
 //	                   documents + record                     │
-//	Observe ─(500 ms, newest wins)──┘                         ▼
-//	Tell ─────────────────────────────────────────────► timeline (files) ──► Events, Follow
+//	Observe ─(500 ms, newest wins)──┤                         ├──► timeline (files)    ──► Events, Follow
+//	Tell ────(50 ms, all of them)───┘                         └──► audit trail (files) ──► Changes, Change
 //
 // What it promises:
 //
 //   - A change is all or nothing, also for readers: every revision of etcd is applied to the snapshot whole.
-//   - A commit that returned without error is on disk; kill -9 neither loses nor tears it. Its events are on the timeline, once.
-//   - When Commit returns, Snapshot holds the change and Events has its events.
+//   - A commit that returned without error is on disk; kill -9 neither loses nor tears it. Its events are on the timeline, once, and it is in the audit
+//     trail, once, with what it did to each document.
+//   - When Commit returns, Snapshot holds the change, Events has its events, and Changes has it.
+//   - All managers have one timeline: an event has the same number, revision<<16 | part, on each.
 //   - Two writers never overwrite each other unseen: Update builds again on the newer snapshot.
 //   - Readers and writers of the timeline never wait for a slow follower.
+//   - What is told costs twenty transactions a second at most, but for floods of more than 80,000 events a second. Those of the last 50 ms may be lost
+//     with a killed process. Where nothing can be committed they wait in memory, 16 MiB of them, and then are counted and dropped.
 //   - A damaged directory is named and left as it is. A full disk refuses writes and goes on reading.
 //
 // What it never does: judge a change (model.Check does), open a port or a socket, keep a readable secret.
@@ -22,11 +26,13 @@
 //	store.json            written when etcd's files were made; says that they must be there
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
 //	restore.unfinished    there while a backup is restored into the directory
-//	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
+//	events/<seq>.jsonl    the timeline, one JSON line an event
+//	changes/<seq>.jsonl   the audit trail, one JSON line a change; chatty events never push it out
 //
 // In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document, JSON, compressed where it came with many (large.go);
-// /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
-// are kept (Options.Changes); older ones are on the timeline only.
+// /muster/1/change/<order, 16 hex digits>-<8 hex digits> is the record of one change, written in the change's own transaction, and
+// /muster/1/told/… that of a batch of told events. The newest records are kept: 10,000 of changes (Options.Changes), 4,096 of batches, apart from each other, so that a
+// manager that was away finds the audit trail however much was told. What is older is in the files only.
 package store
 
 import (
@@ -35,6 +41,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -56,12 +63,15 @@ type Options struct {
 	// Reserve is how many bytes of the file system are left alone: commits are refused when they would use them, because
 	// etcd stops for good when a write fails. Zero means 128 MiB, negative none.
 	Reserve int64
-	// Changes is how many change records are kept in etcd. Zero means 10,000.
+	// Changes is how many records of changes with a verb are kept in etcd, of 256 MiB in all at most: what a manager that was away finds when it
+	// is back. Zero means 10,000.
 	Changes int
-	// EventFile is the size in bytes from which a new file of the timeline is begun. Zero means 8 MiB.
+	// EventFile is the size in bytes from which a new file of the timeline, or of the audit trail, is begun. Zero means 8 MiB.
 	EventFile int64
 	// EventBytes is how many bytes of timeline are kept; the oldest files go first. Zero means 1 GiB.
 	EventBytes int64
+	// ChangeBytes is how many bytes of audit trail are kept; the oldest files go first. Zero means 1 GiB.
+	ChangeBytes int64
 }
 
 func (o *Options) setDefaults() {
@@ -82,17 +92,24 @@ func (o *Options) setDefaults() {
 	if o.EventBytes == 0 {
 		o.EventBytes = 1 << 30
 	}
+	if o.ChangeBytes == 0 {
+		o.ChangeBytes = 1 << 30
+	}
 }
 
 // Store is an open store. All methods may be called from any goroutine.
 type Store struct {
-	opt      Options
-	log      *slog.Logger
-	lock     *lock
-	engine   *engine
-	timeline *timeline
-	world    atomic.Pointer[world]
-	order    atomic.Uint64 // of the newest change record
+	opt     Options
+	log     *slog.Logger
+	lock    *lock
+	engine  *engine
+	events  *journal   // the timeline
+	audit   *journal   // changes with a verb
+	telling sync.Mutex // held while lines are added to both
+	teller  *teller
+	changes *family
+	told    *family
+	world   atomic.Pointer[world]
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
 	inflight sync.WaitGroup // writers between enter and Done
@@ -108,7 +125,7 @@ type Store struct {
 	swollen chan struct{} // wakes tend: a large change was made or read
 	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
 	schema  atomic.Int64  // of the store
-	trimmed atomic.Uint64 // change records below are removed
+	missed  chan struct{} // wakes tend: a journal refused lines, and takes some again
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -136,16 +153,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	tag := fmt.Sprintf("%08x", rand.Uint32())
 	s := &Store{
-		opt: o, log: o.Log, lock: l,
+		opt: o, log: o.Log, lock: l, teller: newTeller(), missed: make(chan struct{}, 1),
+		changes:  &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes},
+		told:     &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes},
 		observed: make(map[model.NodeName]*model.State),
 		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), swollen: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
-		if s.timeline != nil {
-			_ = s.timeline.close()
-		}
+		_ = s.closeJournals()
 		if s.engine != nil {
 			s.engine.close(time.Second)
 		}
@@ -177,22 +195,20 @@ func (s *Store) open(ctx context.Context) error {
 		return s.damaged(err)
 	}
 	s.raiseSchema(ctx)
-	var have *told
-	if s.timeline, have, err = openTimeline(filepath.Join(s.opt.Dir, "events"), s.opt.EventFile, s.opt.EventBytes, s.log); err != nil {
+	if err := s.openJournals(ctx); err != nil {
 		return err
 	}
-	w, records, err := load(ctx, s.engine.client, have.since)
+	w, records, err := s.load(ctx, s.toldSince())
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return s.damaged(err)
 	}
-	for _, r := range records {
-		s.timeline.tellChange(r, have)
+	if err := s.mendJournals(records); err != nil {
+		return err
 	}
-	s.order.Store(w.order)
-	s.trimmed.Store(max(w.order, uint64(s.opt.Changes)) - uint64(s.opt.Changes)) // older ones are found by the next trim
+	s.tellRecords(records)
 	s.world.Store(w)
 	if w.docs.Len() > 1_000 {
 		wake(s.swollen)
@@ -205,6 +221,7 @@ func (s *Store) open(ctx context.Context) error {
 		}
 	})
 	s.running.Go(func() { s.tend(run) })
+	s.running.Go(func() { s.gather(run) })
 	s.running.Go(func() {
 		select {
 		case <-s.engine.failed:
@@ -244,8 +261,10 @@ func (s *Store) create(ctx context.Context, dir string) error {
 		return fileError(what, path, err)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if events := filepath.Join(s.opt.Dir, "events"); hasFiles(events) { // made after store.json, see open
-			return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, events))
+		for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
+			if hasFiles(journal) {
+				return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, journal))
+			}
 		}
 		if err := s.room(what, firstStart); err != nil {
 			return err
@@ -376,6 +395,9 @@ func (s *Store) Close() error {
 		}
 		if s.Err() == nil {
 			s.closing = s.writeObserved(ctx)
+			for s.closing == nil && !s.teller.idle() {
+				s.closing = s.commitTold(ctx)
+			}
 		}
 		s.stop()
 		s.running.Wait()
@@ -383,7 +405,7 @@ func (s *Store) Close() error {
 			s.err = &Error{Kind: Closed, What: "store " + s.opt.Dir, Why: "it is closed"}
 			close(s.done)
 		})
-		s.closing = errors.Join(s.closing, s.timeline.close())
+		s.closing = errors.Join(s.closing, s.closeJournals())
 		s.engine.close(time.Second)
 		s.closing = errors.Join(s.closing, s.lock.release())
 	})

@@ -162,14 +162,15 @@ func TestSettle(t *testing.T) {
 	c := change("node add", node("a"))
 	c.Events = []model.Event{{Step: "test", What: "once"}}
 	rev := commit(t, s, c)
+	made := func(order uint64) string { return s.changes.from(order) + "-" + s.changes.tag }
 	t.Run("finds a transaction that was made", func(t *testing.T) {
-		got, err := s.settle(t.Context(), changeKey(s.order.Load()))
+		got, err := s.settle(t.Context(), made(s.changes.order.Load()))
 		if got != rev || err != nil {
 			t.Fatalf("got %d, %v, want %d", got, err, rev)
 		}
 	})
 	t.Run("keeps out one that was not", func(t *testing.T) {
-		next := changeKey(s.order.Load() + 1)
+		next := made(s.changes.order.Load() + 1)
 		for range 2 {
 			if got, err := s.settle(t.Context(), next); got != 0 || err != nil {
 				t.Fatalf("got %d, %v", got, err)

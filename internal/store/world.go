@@ -1,13 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tidwall/btree"
@@ -22,7 +18,6 @@ import (
 const (
 	root         = "/muster/"
 	prefix       = root + "1/"
-	changeFamily = "change"
 	changePrefix = prefix + changeFamily + "/"
 )
 
@@ -34,8 +29,6 @@ type world struct {
 	snap *model.Snapshot
 	docs *btree.Map[string, doc] // by "kind/name"
 	next chan struct{}
-
-	order uint64 // of the newest change record, at a load
 }
 
 // doc is the last revision of one document. A removed document stays, so that a change built before is refused.
@@ -46,44 +39,20 @@ type doc struct {
 
 func docKey(op model.Op) string { return string(op.Kind) + "/" + op.Name }
 
-func changeKey(order uint64) string { return fmt.Sprintf("%s%016x", changePrefix, order) }
-
-// record is a change as it lies in the store, and on the timeline.
-// Its Revision is that of its key; order is the number in the key. An empty record keeps its key from being used.
-type record struct {
-	model.Change
-	order uint64
-	void  bool // there is no such change
-}
-
-func readRecord(kv *mvccpb.KeyValue) (*record, error) {
-	r := new(record)
-	if len(kv.Value) == 0 { // keeps a transaction out, see settle
-		r.void = true
-	} else if err := json.Unmarshal(kv.Value, &r.Change); err != nil {
-		return nil, fmt.Errorf("document %s: %w", kv.Key, err)
-	}
-	order, err := strconv.ParseUint(strings.TrimPrefix(string(kv.Key), changePrefix), 16, 64)
-	if err != nil {
-		return nil, fmt.Errorf("document %s: %w", kv.Key, err)
-	}
-	r.Revision, r.order = model.Revision(kv.ModRevision), order
-	return r, nil
-}
-
 // load reads the whole world at one revision, and the records of the changes of revision since and later, in the order of their
 // revisions.
-func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world, []*record, error) {
+func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*record, error) {
 	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{})}
 	var (
 		ops     []model.Op
 		revs    []model.Revision
 		records []*record
+		sizes   = map[string][]recordSize{}
 		rev     int64
 		from    = prefix
 	)
 	for more := true; more; {
-		res, err := c.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev),
+		res, err := s.engine.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev),
 			clientv3.WithLimit(page), clientv3.WithSerializable())
 		if err != nil {
 			return nil, nil, err
@@ -97,13 +66,15 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 			if got[i].Doc != nil {
 				w.docs.Load(docKey(got[i]), doc{rev: mod})
 				ops, revs = append(ops, got[i]), append(revs, mod)
-			} else if r, err := readRecord(kv); err != nil {
+				continue
+			}
+			r, err := readRecord(kv)
+			if err != nil {
 				return nil, nil, err
-			} else if mod >= since || w.order < r.order {
-				w.order = max(w.order, r.order)
-				if mod >= since {
-					records = append(records, r)
-				}
+			}
+			sizes[r.family] = append(sizes[r.family], recordSize{r.order, r.Revision, int64(len(kv.Value))})
+			if mod >= since {
+				records = append(records, r)
 			}
 		}
 		if rev == 0 { // the header says the newest revision, not the one that was read
@@ -122,7 +93,10 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 		model.SetRevision(op.Doc, revs[i])
 	}
 	w.snap = snap
-	slices.SortFunc(records, func(a, b *record) int { return cmp.Compare(a.Revision, b.Revision) })
+	sortRecords(records)
+	for _, f := range []*family{s.changes, s.told} {
+		f.reset(sizes[f.name])
+	}
 	return w, records, nil
 }
 
@@ -158,7 +132,7 @@ func decodeOne(kv *mvccpb.KeyValue) (model.Op, error) {
 	if !ok || name == "" {
 		return model.Op{}, fmt.Errorf("key %s names no document", kv.Key)
 	}
-	if kind == changeFamily {
+	if isRecord(kind) {
 		return model.Op{}, nil
 	}
 	text, err := unpack(kv.Value)
@@ -185,7 +159,7 @@ func (s *Store) watch(ctx context.Context) error {
 				return err
 			}
 			old := s.world.Load()
-			w, records, err := load(ctx, s.engine.client, old.snap.Revision+1)
+			w, records, err := s.load(ctx, s.toldSince())
 			if errors.Is(err, rpctypes.ErrCompacted) {
 				continue
 			}
@@ -193,10 +167,7 @@ func (s *Store) watch(ctx context.Context) error {
 				return err
 			}
 			w.removeAbsent(old)
-			for _, r := range records {
-				s.timeline.tellChange(r, nil)
-			}
-			s.noteOrder(w.order)
+			s.tellRecords(records)
 			s.publish(w)
 		case err != nil:
 			return err
@@ -254,10 +225,10 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 			size += len(e.Kv.Value)
 		}
 		switch {
-		case kind != changeFamily && e.Type == clientv3.EventTypeDelete:
+		case !isRecord(kind) && e.Type == clientv3.EventTypeDelete:
 			ops = append(ops, op)
 			n.docs.Set(docKey(op), doc{rev, true})
-		case kind != changeFamily:
+		case !isRecord(kind):
 			puts = append(puts, e.Kv)
 			n.docs.Set(docKey(op), doc{rev, false})
 		case e.Type == clientv3.EventTypePut:
@@ -265,8 +236,14 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 			if err != nil {
 				return nil, err
 			}
-			s.noteOrder(r.order)
-			s.timeline.tellChange(r, nil)
+			s.familyOf(kind).note(r, len(e.Kv.Value))
+			s.tellRecord(r)
+		default:
+			r, err := readRecord(e.Kv)
+			if err != nil {
+				return nil, err
+			}
+			s.familyOf(kind).forget(r.order)
 		}
 	}
 	docs, err := decode(puts)
@@ -285,7 +262,7 @@ func (s *Store) publish(w *world) {
 	if old != w {
 		close(old.next)
 	}
-	if s.order.Load() >= s.trimmed.Load()+uint64(s.opt.Changes)+trimEvery {
+	if s.changes.trimAt() > 0 || s.told.trimAt() > 0 {
 		wake(s.trim)
 	}
 }

@@ -43,12 +43,11 @@ func TestLoadIsOfOneRevision(t *testing.T) {
 	}
 	before := commit(t, s, change("node add", ops...))
 	i := 0
-	client := clientv3.NewCtxClient(t.Context())
-	client.KV = &interposed{KV: s.engine.client.KV, afterGet: func() {
+	s.engine.client.KV = &interposed{KV: s.engine.client.KV, afterGet: func() {
 		i++
 		commit(t, s, change("set", node("n000000", "n", fmt.Sprint(i)), node(fmt.Sprintf("n%06d", page+4), "n", fmt.Sprint(i))))
 	}}
-	w, _, err := load(t.Context(), client, 0)
+	w, _, err := s.load(t.Context(), 0)
 	if err != nil || i < 2 {
 		t.Fatalf("%d pages, %v", i, err)
 	}
@@ -68,7 +67,7 @@ func TestAWorldThatIsReadAgainKnowsWhatWasRemoved(t *testing.T) {
 	base := commit(t, s, change("node add", node("a"), node("b")))
 	old := s.world.Load()
 	commit(t, s, change("node remove", model.Op{Kind: model.KindNode, Name: "a"}))
-	w, _, err := load(t.Context(), s.engine.client, base+1)
+	w, _, err := s.load(t.Context(), base+1)
 	if err != nil {
 		t.Fatal(err)
 	}
