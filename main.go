@@ -1,6 +1,6 @@
 // Command muster turns racks of bare metal into a running, configured, observed cluster.
 //
-// This file only picks the program. The command line is linked in; the daemon (serve, lab) is carried along compressed
+// This file only picks the program. The command line is linked in; the daemon (serve, restore, lab) is carried along compressed
 // and started from memory, because linking etcd costs every command 8 ms of processor time at its start.
 package main
 
@@ -21,12 +21,13 @@ import (
 var payload embed.FS
 
 func main() {
-	if len(os.Args) > 1 && slices.Contains([]string{"serve", "lab"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"serve", "restore", "lab"}, os.Args[1]) {
 		fmt.Fprintln(os.Stderr, "muster:", daemon(os.Args))
 		os.Exit(1)
 	}
 	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv,
 		carried("serve", "Run the service: store, API, BMCs, consoles, boot services", cli.JobService),
+		carried("restore", "Make a data directory of a backup", cli.JobService),
 		carried("lab", "Make virtual machines with BMCs to try everything on", cli.JobTry)))
 }
 

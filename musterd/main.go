@@ -30,7 +30,7 @@ func root() *cobra.Command {
 	node, _ := payload.ReadFile("payload/muster-node")
 	root := &cobra.Command{Use: "muster", SilenceUsage: true, SilenceErrors: true}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(server.Command(node), lab.Command())
+	root.AddCommand(server.Command(node), server.RestoreCommand(), lab.Command())
 	root.SetFlagErrorFunc(usage)
 	argumentsAreUsage(root)
 	return root

@@ -161,6 +161,15 @@ func (c *Client) Open(ctx context.Context, path string) (io.ReadCloser, error) {
 	return res.Body, nil
 }
 
+// Post asks a question that is answered by plain bytes. The caller closes them.
+func (c *Client) Post(ctx context.Context, path string, in any) (io.ReadCloser, error) {
+	res, err := c.send(ctx, http.MethodPost, path, in)
+	if err != nil {
+		return nil, err
+	}
+	return res.Body, nil
+}
+
 // CutError says that an answer ended before it was complete: what came is not all. Asked is 0 where the service did not
 // say how many there would be.
 type CutError struct {

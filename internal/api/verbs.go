@@ -83,10 +83,10 @@ type AttrValue struct {
 // ListNodes is POST /v1/list. Answers [Names]. An empty range is all nodes.
 type ListNodes struct {
 	Range
-	Limit int    `json:"limit,omitempty"` // of names in the answer; 0 is no limit
-	After string `json:"after,omitempty"` // the name after which the answer begins: Next of the one before
-	Locked bool `json:"locked,omitempty"` // those only that are locked
-	Detail bool `json:"detail,omitempty"` // answer Nodes, too
+	Limit  int    `json:"limit,omitempty"`  // of names in the answer; 0 is no limit
+	After  string `json:"after,omitempty"`  // the name after which the answer begins: Next of the one before
+	Locked bool   `json:"locked,omitempty"` // those only that are locked
+	Detail bool   `json:"detail,omitempty"` // answer Nodes, too
 	// Prefix asks for names and aliases that begin so, of many the first ones: for completion.
 	Prefix string `json:"prefix,omitempty"`
 }

@@ -56,12 +56,12 @@ func (s *session) root() *cobra.Command {
 	})
 	s.commonFlags(r)
 	r.AddCommand(
-		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), networks(s), attributes(s), lock(s), unlock(s),
-		status(s), why(s), events(s), discover(s),
+		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), networks(s), attributes(s), lock(s), unlock(s), undo(s), secrets(s),
+		status(s), why(s), events(s), history(s), audit(s), discover(s),
 		power(s), bootdev(s), consoles(s),
 		images(s), deploy(s),
 		run(s), copyFiles(s),
-		users(s), roles(s), whoami(s),
+		users(s), roles(s), whoami(s), backup(s),
 		version(s), man(s),
 	)
 	plainUsage(r)

@@ -101,7 +101,7 @@ func Open(o Options) (a *Authority, made bool, err error) {
 	_, err = os.Stat(filepath.Join(o.Dir, complete))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if whole(o.Dir) { // somebody took the administrator's file, or a first start ended before it
+		if Whole(o.Dir) { // somebody took the administrator's file, or a first start ended before it
 			a, err := load(o)
 			if err != nil {
 				return nil, false, err
@@ -126,8 +126,8 @@ func Open(o Options) (a *Authority, made bool, err error) {
 // complete is written last: its presence says that the first start made everything.
 const complete = "admin.pem"
 
-// whole says that no key is missing.
-func whole(dir string) bool {
+// Whole says that a directory has all keys, whatever is in them.
+func Whole(dir string) bool {
 	there := func(n string) bool {
 		_, err := os.Lstat(filepath.Join(dir, n))
 		return err == nil

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"muster/internal/model"
@@ -27,8 +29,8 @@ type ChangeQuery struct {
 	// Both nil means all changes.
 	Nodes  map[model.NodeName]bool
 	Docs   map[Doc]bool
-	Actor  string    // by this actor; empty means by any
-	Verb   string    // of this verb; empty means of any
+	Actor  string    // by this actor, or by those that the glob matches (path.Match); empty means by any
+	Verb   string    // of this verb, or of those that the glob matches; empty means of any
 	Since  time.Time // of this time or later
 	After  model.Revision
 	Before model.Revision // zero means no bound
@@ -99,14 +101,20 @@ func newWanted(q *ChangeQuery) *wanted {
 		}
 	}
 	member := func(name, value string) []byte {
-		if value == "" {
-			return nil
+		if value == "" || strings.ContainsAny(value, `*?[\\`) {
+			return nil // a glob is looked at when the line is decoded
 		}
 		b, _ := json.Marshal(value)
 		return append([]byte(`,"`+name+`":`), b...)
 	}
 	w.actor, w.verb = member("actor", q.Actor), member("verb", q.Verb)
 	return w
+}
+
+// means says that a name, a glob or nothing asks for the value.
+func means(asked, value string) bool {
+	ok, err := path.Match(asked, value)
+	return asked == "" || asked == value || ok && err == nil
 }
 
 // want decodes a line when it is a change that is wanted. What can be told from the bytes is told from them: most lines of a
@@ -130,7 +138,7 @@ func (w *wanted) want(b []byte) (model.Change, bool) {
 		}
 	}
 	var c model.Change
-	if json.Unmarshal(head, &c) != nil || c.Time.Before(w.Since) || w.Actor != "" && c.Actor != w.Actor || w.Verb != "" && c.Verb != w.Verb {
+	if json.Unmarshal(head, &c) != nil || c.Time.Before(w.Since) || !means(w.Actor, c.Actor) || !means(w.Verb, c.Verb) {
 		return model.Change{}, false
 	}
 	if w.Touches && w.set == nil {

@@ -1,0 +1,189 @@
+package server
+
+import (
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/model"
+	"muster/internal/model/noderange"
+	"muster/internal/store"
+)
+
+// newest is how many changes history and audit tell when nobody says.
+const newest = 100
+
+func (s *Server) history(q *request) error {
+	var in api.History
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	kind, names, err := q.touched(in)
+	if err != nil {
+		return err
+	}
+	from, err := since(in.Since, time.Now())
+	if err != nil {
+		return err
+	}
+	docs := make(map[store.Doc]bool, len(names))
+	for n := range names {
+		docs[store.Doc{Kind: kind, Name: n}] = true
+	}
+	changes, err := s.store.Changes(store.ChangeQuery{Docs: docs, Since: from, Limit: limited(in.Limit), Touches: true})
+	if err != nil {
+		return err
+	}
+	st := q.stream(len(changes))
+	for i := range changes {
+		line := changeInfo(&changes[i])
+		for j := range changes[i].Touches {
+			line.Fields = append(line.Fields, fieldsOf(&changes[i].Touches[j])...)
+		}
+		st.line(line, false)
+	}
+	return st.end()
+}
+
+// touched is what a history is asked of. Nodes that are gone have one, too.
+func (q *request) touched(in api.History) (model.Kind, map[string]bool, error) {
+	kind := model.Kind(in.Kind)
+	var list []string
+	switch kind {
+	case "", model.KindNode:
+		kind = model.KindNode
+		nodes, err := q.expand(in.Range)
+		if err == nil {
+			list = convert[string](nodes)
+			break
+		}
+		free, wrong := noderange.ExpandNames(in.Range.Range)
+		if wrong != nil {
+			return "", nil, err
+		}
+		list = free
+	case model.KindGroup, model.KindNetwork, model.KindUser, model.KindRole, model.KindImage:
+		list = strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' })
+	default:
+		return "", nil, &api.Error{Code: api.Usage, What: "history", Why: "no history is kept of " + in.Kind, Do: "Ask for node, group, network, user, role or image"}
+	}
+	names := make(map[string]bool, len(list))
+	for _, n := range list {
+		names[n] = true
+	}
+	return kind, names, nil
+}
+
+func limited(n int) int {
+	if n == 0 {
+		return newest
+	}
+	return n
+}
+
+func (s *Server) audit(q *request) error {
+	var in api.Audit
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	from, err := since(in.Since, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, g := range []string{in.Actor, in.Verb} {
+		if _, err := path.Match(g, ""); err != nil {
+			return &api.Error{Code: api.Usage, What: "audit", Why: strconv.Quote(g) + " is no glob", Do: "Write name, or na*"}
+		}
+	}
+	changes, err := s.store.Changes(store.ChangeQuery{Actor: in.Actor, Verb: in.Verb, Since: from, Limit: limited(in.Limit)})
+	if err != nil {
+		return err
+	}
+	st := q.stream(len(changes))
+	for i := range changes {
+		st.line(changeInfo(&changes[i]), false)
+	}
+	return st.end()
+}
+
+func changeInfo(c *model.Change) api.ChangeInfo {
+	return api.ChangeInfo{
+		Change: int64(c.Revision), Time: c.Time, Actor: c.Actor, Verb: c.Verb, Request: c.Request, What: c.What,
+	}
+}
+
+func fieldsOf(t *model.Touch) []api.FieldChange {
+	one := api.FieldChange{Kind: string(t.Kind), Name: t.Name}
+	switch {
+	case t.Added():
+		one.Did = "added"
+		return []api.FieldChange{one}
+	case t.Removed():
+		one.Did = "removed"
+		return []api.FieldChange{one}
+	}
+	var out []api.FieldChange
+	for _, f := range t.Fields() {
+		c := one
+		c.Field, c.Was, c.Now = f.Path, f.Was, f.Now
+		out = append(out, c)
+	}
+	return out
+}
+
+func (s *Server) undo(q *request) error {
+	var in api.Undo
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	what := "undo " + strconv.FormatInt(in.Change, 10)
+	old, err := s.store.Change(model.Revision(in.Change))
+	switch {
+	case err != nil:
+		return err
+	case old == nil:
+		return &api.Error{Code: api.Unknown, What: what, Why: "there is no such change on the record", Do: "See: muster audit, or muster history NODE"}
+	case len(old.Touches) == 0:
+		return &api.Error{Code: api.Usage, What: what, Why: old.Verb + " changed no description: it cannot be taken back", Do: "See: muster audit"}
+	}
+	var changes []string
+	rev, err := s.commit(q.Context(), q, "undo", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+		ops, problems := model.Undo(snap, old.Revision, old.Touches)
+		if len(problems) > 0 {
+			e := refused(problems)
+			e.Code = api.Conflict
+			return nil, "", nil, e
+		}
+		changes = takenBack(old.Touches)
+		return ops, "undo of change " + strconv.FormatInt(in.Change, 10) + " (" + old.Verb + " by " + old.Actor + ": " + old.What + ")", nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	return q.answer(api.Changed{Count: len(old.Touches), Changes: changes[:min(1000, len(changes))], Revision: int64(rev), DryRun: in.DryRun})
+}
+
+// takenBack says what taking back does to each document.
+func takenBack(touches []model.Touch) []string {
+	var out []string
+	for i := range touches {
+		t := &touches[i]
+		name := string(t.Kind) + " " + t.Name
+		if t.Kind == model.KindNode {
+			name = t.Name
+		}
+		switch {
+		case t.Added():
+			out = append(out, name+": removed")
+		case t.Removed():
+			out = append(out, name+": added again")
+		default:
+			for _, f := range t.Fields() {
+				out = append(out, name+": "+f.Path+": "+f.Now+" -> "+f.Was)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/identity"
+	"muster/internal/model"
+)
+
+// reveal shows secrets. That they were shown is committed before the first is: a record that cannot be written shows nothing.
+func (s *Server) reveal(q *request) error {
+	var in api.Reveal
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	doc, ok := model.Lookup(model.AttrName(in.Attr))
+	switch {
+	case !ok:
+		return &api.Error{Code: api.Unknown, What: "secret reveal", Why: "there is no attribute " + in.Attr, Do: "See: muster attributes"}
+	case !doc.Secret:
+		return &api.Error{Code: api.Usage, What: "secret reveal", Why: in.Attr + " is no secret", Do: "muster get " + in.Range.Range + " " + in.Attr}
+	}
+	a := model.AttrName(in.Attr)
+	if in.Group {
+		g := q.snap.Group(model.GroupName(in.Range.Range))
+		if g == nil {
+			return &api.Error{Code: api.Unknown, What: "secret reveal", Why: "there is no group " + in.Range.Range, Do: "See: muster group list"}
+		}
+		if err := s.revealed(q, in.Attr, "group "+string(g.Name)); err != nil {
+			return err
+		}
+		st := q.stream(1)
+		line := api.Revealed{Result: api.Result{Node: "group " + string(g.Name)}, Attr: in.Attr}
+		plain, err := s.keys.Unseal(g.Attrs[a], identity.Place{Kind: model.KindGroup, Name: string(g.Name), Attr: a})
+		if err != nil {
+			line.Error = &api.Error{Code: api.Failed, What: "secret reveal", Why: err.Error()}
+		}
+		line.Plain = plain.Reveal()
+		st.line(line, err != nil)
+		return st.end()
+	}
+	nodes, err := q.nodes("secret reveal", in.Range)
+	if err != nil {
+		return err
+	}
+	names := make([]model.NodeName, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	if err := s.revealed(q, in.Attr, fold(names)); err != nil {
+		return err
+	}
+	return each(q, in.Range, nodes, len(nodes), time.Minute, func(_ context.Context, n *model.Node) (api.Revealed, *api.Error) {
+		line := api.Revealed{Result: api.Result{Node: string(n.Name)}, Attr: in.Attr}
+		text, err := q.snap.Attr(n, a)
+		var plain model.Secret
+		if err == nil && text != "" {
+			plain, err = s.unseal(q.snap, n, a, text)
+		}
+		line.Plain, line.From = plain.Reveal(), origin(q.snap, n, a)
+		if err != nil {
+			line.Error = &api.Error{Code: api.Failed, What: "secret reveal", Why: err.Error(), Node: string(n.Name)}
+		}
+		return line, line.Error
+	})
+}
+
+// revealed puts it on record that secrets are about to be shown.
+func (s *Server) revealed(q *request, attr, of string) error {
+	what := fmt.Sprintf("%s of %s shown", attr, of)
+	now := time.Now()
+	_, err := s.store.Commit(q.Context(), &model.Change{
+		Time: now, Actor: q.who.Name, Verb: "secret reveal", Request: q.id, What: what,
+		Events: []model.Event{{Time: now, Step: "secret.reveal", What: what, Actor: q.who.Name}},
+	})
+	return err
+}
+
+func (s *Server) rotateSecrets(q *request) error {
+	var in api.RotateSecrets
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	n := 0
+	rev, err := s.commit(q.Context(), q, "secret rotate", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+		ops, err := s.keys.Rotate(snap, time.Now())
+		if err == nil && in.Forget {
+			ops, err = s.forgetting(snap, ops)
+		}
+		n = 0
+		for _, op := range ops {
+			if op.Kind != model.KindSealKey {
+				n++
+			}
+		}
+		return ops, fmt.Sprintf("sealed the secrets of %d nodes and groups anew", n), nil, err
+	})
+	if err != nil {
+		return err
+	}
+	return q.answer(api.Changed{Count: n, Revision: int64(rev), DryRun: in.DryRun})
+}
+
+// forgetting adds to the ops of a rotation those that throw away the keys which it retires.
+func (s *Server) forgetting(snap *model.Snapshot, ops []model.Op) ([]model.Op, error) {
+	next, err := model.Apply(snap, &model.Change{Revision: snap.Revision + 1, Ops: ops})
+	if err != nil {
+		return nil, err
+	}
+	gone, err := s.keys.Forget(next, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(slices.DeleteFunc(ops, func(op model.Op) bool { // a document is put once in a change
+		return slices.ContainsFunc(gone, func(g model.Op) bool { return g.Kind == op.Kind && g.Name == op.Name })
+	}), gone), nil
+}
+
+// origin says where a node has an attribute from: "node" or "group compute".
+func origin(snap *model.Snapshot, n *model.Node, a model.AttrName) string {
+	kind, name := snap.Owner(n, a)
+	if kind == model.KindGroup {
+		return "group " + name
+	}
+	return string(kind)
+}
