@@ -78,8 +78,8 @@ func touchesOf(s *model.Snapshot, ops []model.Op) ([]model.Touch, error) {
 // packAbove is how many bytes of touches are written plainly; of more, each pack holds about as many.
 const packAbove = 64 << 10
 
-// pack is a part of a long list of touches, in the order of families and names: a JSON array, zstd.
-type pack struct {
+// touchPack is a part of a long list of touches, in the order of families and names: a JSON array, zstd.
+type touchPack struct {
 	From Doc    `json:"from"` // the first document in it
 	Z    []byte `json:"z"`
 }
@@ -89,7 +89,7 @@ func packTouches(touches []model.Touch) (plain, packed []byte, err error) {
 	if len(touches) == 0 {
 		return nil, nil, nil
 	}
-	var packs []pack
+	var packs []touchPack
 	var z *zstd.Encoder
 	list, from := []byte{'['}, 0
 	seal := func(to int) error {
@@ -99,7 +99,7 @@ func packTouches(touches []model.Touch) (plain, packed []byte, err error) {
 			}
 		}
 		list[len(list)-1] = ']'
-		packs = append(packs, pack{Doc{touches[from].Kind, touches[from].Name}, z.EncodeAll(list, nil)})
+		packs = append(packs, touchPack{Doc{touches[from].Kind, touches[from].Name}, z.EncodeAll(list, nil)})
 		list, from = append(list[:0], '['), to
 		return nil
 	}
