@@ -78,7 +78,7 @@ type wanted struct {
 	set         map[Doc]bool // nil means all
 	docs        []Doc        // the set in order
 	actor, verb []byte       // as they stand in a line
-	unpack      unpacker
+	unpack      touchReader
 }
 
 func newWanted(q *ChangeQuery) *wanted {

@@ -247,7 +247,7 @@ func FuzzPackTouches(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var u unpacker
+		var u touchReader
 		defer u.close()
 		got, err := u.all(append(line, '\n'))
 		if err != nil || len(got) != len(all) {

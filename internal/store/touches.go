@@ -78,8 +78,8 @@ func touchesOf(s *model.Snapshot, ops []model.Op) ([]model.Touch, error) {
 // packAbove is how many bytes of touches are written plainly; of more, each pack holds about as many.
 const packAbove = 64 << 10
 
-// pack is a part of a long list of touches, in the order of families and names: a JSON array, zstd.
-type pack struct {
+// touchPack is a part of a long list of touches, in the order of families and names: a JSON array, zstd.
+type touchPack struct {
 	From Doc    `json:"from"` // the first document in it
 	Z    []byte `json:"z"`
 }
@@ -89,7 +89,7 @@ func packTouches(touches []model.Touch) (plain, packed []byte, err error) {
 	if len(touches) == 0 {
 		return nil, nil, nil
 	}
-	var packs []pack
+	var packs []touchPack
 	var z *zstd.Encoder
 	list, from := []byte{'['}, 0
 	seal := func(to int) error {
@@ -99,7 +99,7 @@ func packTouches(touches []model.Touch) (plain, packed []byte, err error) {
 			}
 		}
 		list[len(list)-1] = ']'
-		packs = append(packs, pack{Doc{touches[from].Kind, touches[from].Name}, z.EncodeAll(list, nil)})
+		packs = append(packs, touchPack{Doc{touches[from].Kind, touches[from].Name}, z.EncodeAll(list, nil)})
 		list, from = append(list[:0], '['), to
 		return nil
 	}
@@ -135,17 +135,17 @@ var (
 	packMark  = []byte(`{"from":`)
 )
 
-// unpacker reads touches. The zero value is ready; close it after use.
-type unpacker struct{ z *zstd.Decoder }
+// touchReader reads touches of lines. The zero value is ready; close it after use.
+type touchReader struct{ z *zstd.Decoder }
 
-func (u *unpacker) close() {
+func (u *touchReader) close() {
 	if u.z != nil {
 		u.z.Close()
 	}
 }
 
 // pack reads one pack, decompressed.
-func (u *unpacker) pack(text []byte) ([]byte, error) {
+func (u *touchReader) pack(text []byte) ([]byte, error) {
 	if u.z == nil {
 		var err error
 		if u.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20)); err != nil {
@@ -166,7 +166,7 @@ func (u *unpacker) pack(text []byte) ([]byte, error) {
 
 // lists yields the arrays of touches of a change's line that may hold one of the wanted documents, all of them when wanted is nil. Packs
 // that hold none are not decompressed.
-func (u *unpacker) lists(line []byte, wanted []Doc, see func(list []byte) error) error {
+func (u *touchReader) lists(line []byte, wanted []Doc, see func(list []byte) error) error {
 	if _, list, ok := bytes.Cut(line, plainMark); ok {
 		return see(bytes.TrimSuffix(bytes.TrimSpace(list), []byte("}")))
 	}
@@ -216,7 +216,7 @@ func firstOf(text []byte, d *Doc) error {
 }
 
 // all reads all touches of a line.
-func (u *unpacker) all(line []byte) (out []model.Touch, err error) {
+func (u *touchReader) all(line []byte) (out []model.Touch, err error) {
 	err = u.lists(line, nil, func(list []byte) error {
 		var part []model.Touch
 		err := json.Unmarshal(list, &part)
@@ -227,7 +227,7 @@ func (u *unpacker) all(line []byte) (out []model.Touch, err error) {
 }
 
 // of reads the touches of the wanted documents, which are in order and also a set.
-func (u *unpacker) of(line []byte, wanted []Doc, set map[Doc]bool) (out []model.Touch, err error) {
+func (u *touchReader) of(line []byte, wanted []Doc, set map[Doc]bool) (out []model.Touch, err error) {
 	err = u.lists(line, wanted, func(list []byte) error {
 		found, err := pick(list, set)
 		out = append(out, found...)
