@@ -57,13 +57,14 @@ func (q *request) touched(in api.History) (model.Kind, map[string]bool, error) {
 		nodes, err := q.expand(in.Range)
 		if err == nil {
 			list = convert[string](nodes)
-			break
-		}
-		free, wrong := noderange.ExpandNames(in.Range.Range)
-		if wrong != nil {
+		} else if free, wrong := noderange.ExpandNames(in.Range.Range); wrong == nil {
+			list = free
+		} else {
 			return "", nil, err
 		}
-		list = free
+		if err := q.may(q.snap, "history", convert[model.NodeName](list)); err != nil {
+			return "", nil, err
+		}
 	case model.KindGroup, model.KindNetwork, model.KindUser, model.KindRole, model.KindImage:
 		list = strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' })
 	default:
