@@ -23,6 +23,11 @@ const (
 	TooLarge  Kind = "too large" // more documents or bytes than one commit takes
 	Uncertain Kind = "uncertain" // the commit may have been made or not: read to know
 	Closed    Kind = "closed"    // the store was closed, or its engine stopped
+
+	NoMajority Kind = "no majority" // cut off from the majority of the pool, or from etcd; nothing was written, reads go on
+	Removed    Kind = "removed"     // this manager is no member of the pool any more
+	Occupied   Kind = "occupied"    // the directory holds another store than the one asked for; the name or address is taken
+	NoMember   Kind = "no member"   // the pool has no such manager
 )
 
 // Error says what the store could not do, why, and what a person does about it.

@@ -30,10 +30,12 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -59,10 +61,26 @@ type Options struct {
 	EventFile int64
 	// EventBytes is how many bytes of timeline are kept; the oldest files go first. Zero means 1 GiB.
 	EventBytes int64
+
+	// Name is this manager's in the pool. Empty means "muster".
+	Name model.ManagerName
+	// Peer is what this manager shows and trusts when it calls the others.
+	Peer PeerFiles
+	// Join makes a new directory's store a member of the pool; once it has become one it makes no difference. Nil: a new directory gets a
+	// store of its own.
+	Join *Join
+	// Mount gets the handler of PeerHandler before Open waits for the others: without it no majority may come about. Nil: Open
+	// waits for nobody who has to reach this manager, so no Join.
+	Mount func(http.Handler)
+	// External says where etcd runs when it does not run in this process; the directory has the timeline only. Nil: it runs in this process.
+	External *External
 }
 
 func (o *Options) setDefaults() {
 	o.Dir = filepath.Clean(o.Dir)
+	if o.Name == "" {
+		o.Name = "muster"
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -88,8 +106,10 @@ type Store struct {
 	lock     *lock
 	engine   *engine
 	timeline *timeline
+	pulse    *pulse
 	world    atomic.Pointer[world]
 	order    atomic.Uint64 // of the newest change record
+	writer   string        // this process, in the keys of its change records
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
 	inflight sync.WaitGroup // writers between enter and Done
@@ -102,6 +122,7 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
+	beat    chan struct{} // wakes keepAlive: the pool may have grown
 	trimmed atomic.Uint64 // change records below are removed
 
 	stop    context.CancelFunc
@@ -131,7 +152,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		opt: o, log: o.Log, lock: l,
+		opt: o, log: o.Log, lock: l, pulse: newPulse(), writer: rand.Text()[:8], beat: make(chan struct{}, 1),
 		observed: make(map[model.NodeName]*model.State),
 		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
@@ -150,21 +171,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	dir := filepath.Join(s.opt.Dir, "etcd")
-	if err := s.create(ctx, dir); err != nil {
+	var err error
+	if s.opt.External != nil {
+		err = s.openExternal(ctx)
+	} else {
+		err = s.openMember(ctx)
+	}
+	if err != nil {
 		return err
 	}
-	err := examine(dir)
-	if err != nil {
-		return s.damaged(err)
-	}
-	if s.engine, err = startEngine(ctx, dir, s.log); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return s.damaged(err)
-	}
-	if err := checkSchema(ctx, s.engine.client); err != nil {
+	if err := checkSchema(ctx, s.engine.client, s.engine.reads...); err != nil {
 		if e := (*Error)(nil); errors.As(err, &e) {
 			e.What = "open store " + s.opt.Dir
 			return e
@@ -175,7 +191,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.timeline, have, err = openTimeline(filepath.Join(s.opt.Dir, "events"), s.opt.EventFile, s.opt.EventBytes, s.log); err != nil {
 		return err
 	}
-	w, records, err := load(ctx, s.engine.client, have.since)
+	w, records, err := load(ctx, s.engine.client, have.since, s.engine.reads...)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -195,6 +211,13 @@ func (s *Store) open(ctx context.Context) error {
 			s.giveUp(err)
 		}
 	})
+	if m := s.engine.member; m != nil {
+		s.pulse.see(m.Lead())
+		s.running.Go(func() { s.watchLeader(run) })
+	} else {
+		s.pulse.see(1)
+	}
+	s.running.Go(func() { s.keepAlive(run) })
 	s.running.Go(func() { s.tend(run) })
 	s.running.Go(func() {
 		select {
@@ -206,6 +229,48 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
+// openExternal connects to etcd elsewhere.
+func (s *Store) openExternal(ctx context.Context) (err error) {
+	if len(s.opt.External.Endpoints) == 0 {
+		return errors.New("open store: no address of etcd given")
+	}
+	if hasFiles(filepath.Join(s.opt.Dir, "etcd")) {
+		return s.occupied()
+	}
+	s.engine, err = connect(ctx, s.opt.External, s.log)
+	return err
+}
+
+// openMember starts the member whose files lie in the directory, and makes them where there are none.
+func (s *Store) openMember(ctx context.Context) error {
+	dir := filepath.Join(s.opt.Dir, "etcd")
+	j, how, err := s.create(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if how == nil {
+		if err := examine(dir); err != nil {
+			return s.damaged(err)
+		}
+	}
+	m := s.member(dir)
+	m.join = how
+	if s.engine, err = startEngine(ctx, m, s.log); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return s.damaged(err)
+	}
+	if j != nil {
+		return s.joined(j)
+	}
+	return nil
+}
+
+func (s *Store) member(dir string) memberConfig {
+	return memberConfig{dir: dir, name: string(s.opt.Name), token: rand.Text(), files: s.opt.Peer, mount: s.opt.Mount}
+}
+
 // firstStart is how many bytes a new store takes: two files of the log and the database.
 const firstStart = 160 << 20
 
@@ -214,57 +279,73 @@ type mark struct {
 	Store   string    `json:"store"`
 	Schema  int       `json:"schema"`
 	Created time.Time `json:"created"`
+	Member  string    `json:"member,omitempty"` // that joined a pool, in hex
 }
 
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
-// could be taken for a store, or for a damaged one.
-func (s *Store) create(ctx context.Context, dir string) error {
+// could be taken for a store, or for a damaged one. What it returns is for a member that has to join a pool first.
+func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error) {
 	path := filepath.Join(s.opt.Dir, "store.json")
 	what := "open store " + s.opt.Dir
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		if err := json.Unmarshal(b, new(mark)); err != nil {
-			return s.damaged(fmt.Errorf("%s: %w", path, err))
+		var m mark
+		if err := json.Unmarshal(b, &m); err != nil {
+			return nil, nil, s.damaged(fmt.Errorf("%s: %w", path, err))
 		}
-		return nil
+		if s.opt.Join != nil && s.opt.Join.ID != m.Member {
+			return nil, nil, s.occupied()
+		}
+		return nil, nil, nil
 	case !errors.Is(err, os.ErrNotExist):
-		return fileError(what, path, err)
+		return nil, nil, fileError(what, path, err)
+	}
+	if j, how, err := s.join(ctx, dir); j != nil || err != nil {
+		return j, how, err
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if events := filepath.Join(s.opt.Dir, "events"); hasFiles(events) { // made after store.json, see open
-			return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, events))
+			return nil, nil, s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, events))
 		}
 		if err := s.room(what, firstStart); err != nil {
-			return err
+			return nil, nil, err
 		}
 		raw := dir + ".new"
 		if err := os.RemoveAll(raw); err != nil {
-			return fileError(what, raw, err)
+			return nil, nil, fileError(what, raw, err)
 		}
-		g, err := startEngine(ctx, raw, s.log)
+		m := s.member(raw)
+		m.mount = nil
+		g, err := startEngine(ctx, m, s.log)
 		if err == nil {
 			err = setSchema(ctx, g.client)
 			g.close(time.Second)
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 		if err != nil {
-			return fileError(what, raw, err)
+			return nil, nil, fileError(what, raw, err)
 		}
 		if err := os.Rename(raw, dir); err != nil {
-			return fileError(what, dir, err)
+			return nil, nil, fileError(what, dir, err)
 		}
 		if err := durable.SyncDir(s.opt.Dir); err != nil { // before store.json says that it is there
-			return fileError(what, dir, err)
+			return nil, nil, fileError(what, dir, err)
 		}
 	}
-	if b, err = json.Marshal(mark{"muster", schema, time.Now().UTC().Truncate(time.Second)}); err != nil {
+	return nil, nil, s.writeMark(mark{Store: "muster", Schema: schema, Created: time.Now().UTC().Truncate(time.Second)})
+}
+
+func (s *Store) writeMark(m mark) error {
+	path := filepath.Join(s.opt.Dir, "store.json")
+	b, err := json.Marshal(m)
+	if err != nil {
 		return err
 	}
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return fileError(what, path, err)
+		return fileError("open store "+s.opt.Dir, path, err)
 	}
 	return nil
 }
@@ -276,6 +357,9 @@ func hasFiles(dir string) bool {
 
 // damaged names the directory and what is wrong in it.
 func (s *Store) damaged(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e
+	}
 	if e := fileError("open store "+s.opt.Dir, s.opt.Dir, err); errors.As(e, new(*Error)) {
 		return e
 	}
@@ -294,9 +378,13 @@ func (s *Store) damaged(err error) error {
 // giveUp ends the store with the reason: from now on writes and waits return it.
 func (s *Store) giveUp(err error) {
 	s.fail.Do(func() {
-		s.err = &Error{
-			Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
-			Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+		if e := (*Error)(nil); errors.As(err, &e) {
+			s.err = e
+		} else {
+			s.err = &Error{
+				Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
+				Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+			}
 		}
 		s.log.Error("store stopped", "reason", err)
 		close(s.done)

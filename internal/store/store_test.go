@@ -163,13 +163,13 @@ func TestSettle(t *testing.T) {
 	c.Events = []model.Event{{Step: "test", What: "once"}}
 	rev := commit(t, s, c)
 	t.Run("finds a transaction that was made", func(t *testing.T) {
-		got, err := s.settle(t.Context(), changeKey(s.order.Load()))
+		got, err := s.settle(t.Context(), s.changeKey(s.order.Load()))
 		if got != rev || err != nil {
 			t.Fatalf("got %d, %v, want %d", got, err, rev)
 		}
 	})
 	t.Run("keeps out one that was not", func(t *testing.T) {
-		next := changeKey(s.order.Load() + 1)
+		next := s.changeKey(s.order.Load() + 1)
 		for range 2 {
 			if got, err := s.settle(t.Context(), next); got != 0 || err != nil {
 				t.Fatalf("got %d, %v", got, err)

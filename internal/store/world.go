@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tidwall/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -40,6 +42,8 @@ type world struct {
 	next chan struct{}
 
 	order uint64 // of the newest change record, at a load
+
+	live map[model.ManagerName]bool // managers whose lease holds; not changed, replaced
 }
 
 // doc is the last revision of one document. A removed document stays, so that a change built before is refused.
@@ -51,6 +55,12 @@ type doc struct {
 func docKey(op model.Op) string { return string(op.Kind) + "/" + op.Name }
 
 func changeKey(order uint64) string { return fmt.Sprintf("%s%016x", changePrefix, order) }
+
+// orderOf reads the order from the key of a change record: 16 hex digits, and, since there are pools, a dot and who wrote it.
+func orderOf(key []byte) (uint64, error) {
+	hex, _, _ := strings.Cut(strings.TrimPrefix(string(key), changePrefix), ".")
+	return strconv.ParseUint(hex, 16, 64)
+}
 
 // record is a change as it lies in the store, and on the timeline.
 // Its Revision is that of its key; order is the number in the key. An empty record keeps its key from being used.
@@ -67,7 +77,7 @@ func readRecord(kv *mvccpb.KeyValue) (*record, error) {
 	} else if err := json.Unmarshal(kv.Value, &r.Change); err != nil {
 		return nil, fmt.Errorf("document %s: %w", kv.Key, err)
 	}
-	order, err := strconv.ParseUint(strings.TrimPrefix(string(kv.Key), changePrefix), 16, 64)
+	order, err := orderOf(kv.Key)
 	if err != nil {
 		return nil, fmt.Errorf("document %s: %w", kv.Key, err)
 	}
@@ -77,8 +87,8 @@ func readRecord(kv *mvccpb.KeyValue) (*record, error) {
 
 // load reads the whole world at one revision, and the records of the changes of revision since and later, in the order of their
 // revisions.
-func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world, []*record, error) {
-	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{})}
+func load(ctx context.Context, c *clientv3.Client, since model.Revision, reads ...clientv3.OpOption) (*world, []*record, error) {
+	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{}), live: make(map[model.ManagerName]bool)}
 	var (
 		ops     []model.Op
 		revs    []model.Revision
@@ -87,8 +97,9 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 		from    = prefix
 	)
 	for more := true; more; {
-		res, err := c.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev),
-			clientv3.WithLimit(page), clientv3.WithSerializable())
+		res, err := c.Get(ctx, from, append([]clientv3.OpOption{
+			clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev), clientv3.WithLimit(page),
+		}, reads...)...)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -117,6 +128,14 @@ func load(ctx context.Context, c *clientv3.Client, since model.Revision) (*world
 		if n := len(res.Kvs); n > 0 {
 			from = string(res.Kvs[n-1].Key) + "\x00"
 		}
+	}
+	live, err := c.Get(ctx, livePrefix, append([]clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(rev)}, reads...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, kv := range live.Kvs {
+		name, _ := liveName(kv.Key)
+		w.live[name] = true
 	}
 	snap, err := model.Apply(model.Empty(), &model.Change{Revision: model.Revision(rev), Ops: ops})
 	if err != nil {
@@ -195,7 +214,7 @@ func (s *Store) watch(ctx context.Context) error {
 		case errors.Is(err, rpctypes.ErrCompacted): // we lag behind what is kept: read the whole again
 			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
 			old := s.world.Load()
-			w, records, err := load(ctx, s.engine.client, old.snap.Revision+1)
+			w, records, err := load(ctx, s.engine.client, old.snap.Revision+1, s.engine.reads...)
 			if errors.Is(err, rpctypes.ErrCompacted) {
 				continue
 			}
@@ -208,18 +227,33 @@ func (s *Store) watch(ctx context.Context) error {
 			}
 			s.noteOrder(w.order)
 			s.publish(w)
+		case errors.As(err, new(*brokenError)) && s.engine.member == nil: // etcd elsewhere: it will come back, and nothing is missed
+			s.log.Warn("store: the watch of etcd broke off; asking again", "err", err)
+			select {
+			case <-time.After(leaseRenew / 4):
+			case <-ctx.Done():
+			}
 		case err != nil:
 			return err
 		}
 	}
 }
 
+// brokenError says that the watch ended, not what it brought was wrong.
+type brokenError struct{ error }
+
+func (e *brokenError) Unwrap() error { return e.error }
+
 func (s *Store) watchFrom(ctx context.Context, rev int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for res := range s.engine.client.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithRev(rev)) {
+	watch := ctx
+	if s.engine.member == nil { // else a server that is cut off from its own would keep us waiting
+		watch = clientv3.WithRequireLeader(ctx)
+	}
+	for res := range s.engine.client.Watch(watch, root, clientv3.WithPrefix(), clientv3.WithRev(rev)) {
 		if err := res.Err(); err != nil {
-			return err
+			return &brokenError{err}
 		}
 		w := s.world.Load()
 		for ev := res.Events; len(ev) > 0; {
@@ -235,16 +269,25 @@ func (s *Store) watchFrom(ctx context.Context, rev int64) error {
 		}
 		s.publish(w)
 	}
+	if ctx.Err() == nil {
+		return &brokenError{errors.New("the watch ended")}
+	}
 	return ctx.Err()
 }
 
 // step returns the world after the events of one revision, and hands its change's events to the timeline.
 func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 	rev := model.Revision(events[0].Kv.ModRevision)
-	n := &world{docs: w.docs.Copy(), next: make(chan struct{})}
+	n := &world{docs: w.docs.Copy(), next: make(chan struct{}), live: w.live}
 	puts := make([]*mvccpb.KeyValue, 0, len(events))
 	var ops []model.Op
 	for _, e := range events {
+		if name, ok := liveName(e.Kv.Key); ok {
+			n.live = maps.Clone(n.live)
+			if n.live[name] = true; e.Type == clientv3.EventTypeDelete {
+				delete(n.live, name)
+			}
+		}
 		if !strings.HasPrefix(string(e.Kv.Key), prefix) {
 			continue
 		}
@@ -291,8 +334,8 @@ func setSchema(ctx context.Context, c *clientv3.Client) error {
 }
 
 // checkSchema refuses a store of a newer version.
-func checkSchema(ctx context.Context, c *clientv3.Client) error {
-	res, err := c.Get(ctx, schemaKey)
+func checkSchema(ctx context.Context, c *clientv3.Client, reads ...clientv3.OpOption) error {
+	res, err := c.Get(ctx, schemaKey, reads...)
 	if err != nil {
 		return err
 	}
