@@ -75,7 +75,8 @@ type memberConfig struct {
 	name  string
 	token string // of a new store: makes its number, and its members', unlike all others
 	files PeerFiles
-	join  *joining           // a new member of a pool; nil for one that has files, and for the first
+	join  *joining           // what a new member of a pool begins with; nil for one that has files, and for the first
+	young bool               // a member of a pool that never had all documents yet
 	mount func(http.Handler) // gets the handler of the peers' traffic before anything is waited for; may be nil
 }
 
@@ -97,7 +98,6 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	if m.files != (PeerFiles{}) {
 		cfg.PeerTLSInfo.CertFile, cfg.PeerTLSInfo.KeyFile, cfg.PeerTLSInfo.TrustedCAFile = m.files.Cert, m.files.Key, m.files.CA
 	}
-	pool := m.join != nil
 	if m.join != nil {
 		cfg.ClusterState = embed.ClusterStateFlagExisting
 		cfg.Name, cfg.InitialCluster, cfg.AdvertisePeerUrls = m.join.name, m.join.cluster, m.join.self
@@ -138,8 +138,7 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	if m.mount != nil {
 		m.mount(g.peers)
 	}
-	pool = pool || len(g.member.Cluster().Members()) > 1
-	if err := g.ready(ctx, m.join != nil, pool); err != nil {
+	if err := g.ready(ctx, m.young, m.young || len(g.member.Cluster().Members()) > 1); err != nil {
 		g.close(time.Second)
 		return nil, err
 	}
@@ -147,9 +146,9 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 }
 
 // ready waits until the member serves, no longer than its kind of start may take.
-func (g *engine) ready(ctx context.Context, join, pool bool) error {
+func (g *engine) ready(ctx context.Context, young, pool bool) error {
 	limit := startLimit
-	if join {
+	if young {
 		limit = joinLimit
 	} else if pool {
 		limit = aloneLimit
@@ -157,7 +156,7 @@ func (g *engine) ready(ctx context.Context, join, pool bool) error {
 	wait, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("etcd was not ready after %v", limit))
 	defer cancel()
 	err := g.await(wait, pool)
-	if err != nil && pool && !join && g.failure() == nil && ctx.Err() == nil {
+	if err != nil && pool && !young && g.failure() == nil && ctx.Err() == nil {
 		return nil
 	}
 	return err

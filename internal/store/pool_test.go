@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -449,6 +450,8 @@ func TestPoolLosesItsLeader(t *testing.T) {
 		begin := time.Now()
 		cut([]*manager{old}, rest, true)
 		t.Logf("leader cut off: the others wrote after %v", writesAgain(t, rest[0], begin))
+		eventually(t, "it to notice", func() bool { return !old.Health().Since.IsZero() })
+		t.Logf("it noticed after %v", time.Since(begin).Round(time.Millisecond))
 		_, err := old.Commit(t.Context(), change("set", node("minority")))
 		if !IsKind(err, NoMajority) {
 			t.Fatalf("got %v", err)
@@ -505,6 +508,8 @@ func TestPoolLosesItsLeader(t *testing.T) {
 			})
 		}
 		for range 3 {
+			so := wrote.Load()
+			eventually(t, "writes", func() bool { return wrote.Load() > so+20 })
 			old := leader(t, all)
 			rest := others(all, old)
 			cut([]*manager{old}, rest, true)
@@ -542,7 +547,8 @@ func TestPoolLosesItsLeader(t *testing.T) {
 		if err := rest[0].RemoveMember(t.Context(), model.ManagerName(old.name)); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("leader removed by another: the others wrote after %v", writesAgain(t, rest[0], begin))
+		gone := time.Now()
+		t.Logf("leader removed by another in %v: the others wrote after %v", gone.Sub(begin).Round(time.Millisecond), writesAgain(t, rest[0], gone))
 		select {
 		case <-old.Done():
 		case <-time.After(20 * time.Second):
@@ -637,6 +643,43 @@ func writesAgain(t testing.TB, m *manager, begin time.Time) time.Duration {
 		}
 		if !IsKind(err, NoMajority) && !IsKind(err, Uncertain) {
 			t.Fatal(err)
+		}
+	}
+}
+
+// long says that tests may take their time and half the machine.
+var long = os.Getenv("MUSTER_LONG") != ""
+
+// A commit of many documents is made on every manager, whoever makes it. In the long run it is as large as one may be, and the leader stays:
+// here three managers share a disk and the processors, which is the worst case.
+func TestPoolLargeCommit(t *testing.T) {
+	docs, filler := 10_000, ""
+	if long {
+		docs, filler = 100_000, strings.Repeat("x", 900)
+	}
+	all := newPool(t, 3)
+	lead := leader(t, all)
+	term := lead.engine.member.Term()
+	for _, by := range []*manager{lead, others(all, lead)[0]} {
+		large := change("node add")
+		for i := range docs {
+			large.Ops = append(large.Ops, node(fmt.Sprint("n", i), "custom.filler", filler))
+		}
+		begin := time.Now()
+		rev := commit(t, by.Store, large)
+		took := time.Since(begin)
+		for _, m := range all {
+			if err := m.AtLeast(t.Context(), rev); err != nil || m.Snapshot().Node(model.NodeName(fmt.Sprint("n", docs-1))) == nil {
+				t.Fatal(err)
+			}
+		}
+		t.Logf("by the leader: %v; took %v, seen by all after %v", by == lead, took.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+		if now := lead.engine.member.Term(); now != term {
+			t.Logf("the leader was unseated: term %d, then %d", term, now)
+			if long {
+				t.Fail()
+			}
+			lead, term = leader(t, all), now
 		}
 	}
 }

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	leaderLimit = 3 * time.Second        // how long a write waits for a leader before it is refused
-	leaderLook  = 50 * time.Millisecond  // how often the leader is looked at
-	leaderGrace = 100 * time.Millisecond // how long a transaction that was on its way may go on under a new leader
+	leaderLimit = 3 * time.Second       // how long a write waits for a leader before it is refused
+	leaderLook  = 50 * time.Millisecond // how often the leader is looked at
+	leaderGrace = 20 * time.Millisecond // how long a transaction that was on its way may go on under a new leader
 
 	leaseTTL   = 5 * time.Second // a manager that was not heard of for that long is dead
 	leaseRenew = leaseTTL / 4

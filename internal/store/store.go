@@ -254,7 +254,7 @@ func (s *Store) openMember(ctx context.Context) error {
 		}
 	}
 	m := s.member(dir)
-	m.join = how
+	m.join, m.young = how, j != nil
 	if s.engine, err = startEngine(ctx, m, s.log); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
