@@ -75,8 +75,8 @@ type memberConfig struct {
 	name  string
 	token string // of a new store: makes its number, and its members', unlike all others
 	files PeerFiles
-	join  *joining           // what a new member of a pool begins with; nil for one that has files, and for the first
-	young bool               // a member of a pool that never had all documents yet
+	url   string             // by which the others reach it, when it knows that
+	join  *joining           // for a member of a pool that never had all documents yet; nil for all others
 	mount func(http.Handler) // gets the handler of the peers' traffic before anything is waited for; may be nil
 }
 
@@ -98,7 +98,12 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	if m.files != (PeerFiles{}) {
 		cfg.PeerTLSInfo.CertFile, cfg.PeerTLSInfo.KeyFile, cfg.PeerTLSInfo.TrustedCAFile = m.files.Cert, m.files.Key, m.files.CA
 	}
+	if u, err := url.Parse(m.url); err == nil && m.url != "" {
+		cfg.AdvertisePeerUrls = []url.URL{*u}
+	}
+	var urls map[string]string
 	if m.join != nil {
+		urls = m.join.urls
 		cfg.ClusterState = embed.ClusterStateFlagExisting
 		cfg.Name, cfg.InitialCluster, cfg.AdvertisePeerUrls = m.join.name, m.join.cluster, m.join.self
 	}
@@ -132,13 +137,13 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 		return nil, g.failure()
 	}
 	g.member = g.etcd.Server
-	g.peers = peerHandler(lg, g.member)
+	g.peers = peerHandler(lg, g.member, urls)
 	g.client = v3client.New(g.member)
 	g.running.Go(g.attend)
 	if m.mount != nil {
 		m.mount(g.peers)
 	}
-	if err := g.ready(ctx, m.young, m.young || len(g.member.Cluster().Members()) > 1); err != nil {
+	if err := g.ready(ctx, m.join != nil, m.join != nil || len(g.member.Cluster().Members()) > 1); err != nil {
 		g.close(time.Second)
 		return nil, err
 	}
@@ -268,6 +273,7 @@ var quiet = map[string]bool{
 	"Running http and grpc server on single port. This is not recommended for production.": true, // it runs neither
 	"exceeded recommended request limit":                                                   true, // maxBytes
 	"simple token is not cryptographically signed":                                         true, // nobody logs in
+	"failed to find remote peer in cluster":                                                true, // a new member, until it has the log
 	// The first start asks for versions before it has written them, and asks again.
 	"failed to update cluster version": true,
 	"Failed to detect schema version":  true,

@@ -251,6 +251,15 @@ func (p *process) start(t testing.TB) error {
 	}
 }
 
+// killOnly kills the process and does not wait for its end.
+func (p *process) killOnly() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill()
+	}
+}
+
 func (p *process) kill() {
 	p.mu.Lock()
 	cmd, gone := p.cmd, p.gone
@@ -374,6 +383,55 @@ func newProcesses(t testing.TB, n int) (*network, []*process) {
 		all = append(all, p)
 	}
 	return w, all
+}
+
+// A new manager that is killed at any point of its way into the pool goes on when it is started again, without its join string.
+func TestKillWhileJoining(t *testing.T) {
+	a := newAuthority(t)
+	local := net.IPv4(127, 0, 0, 1)
+	make := func(name string) *process {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		p := &process{managerProcess: managerProcess{Name: name, Dir: t.TempDir(), At: l.Addr().String(), Files: a.issue(t, name, local)}}
+		t.Cleanup(p.kill)
+		return p
+	}
+	first := make("m1")
+	if err := first.start(t); err != nil {
+		t.Fatal(err)
+	}
+	first.must(t, request{Op: "advertise"})
+	for n := range 50 {
+		first.must(t, request{Op: "swap", Key: fmt.Sprint("k", n), Value: strings.Repeat("x", 10_000)})
+	}
+	for round := range 3 {
+		p := make(fmt.Sprint("joiner", round))
+		p.Join = first.must(t, request{Op: "add", Name: p.Name, URL: "https://" + p.At}).Join
+		for n := range 3 {
+			kill := time.AfterFunc(time.Duration(10+round*40+n*50)*time.Millisecond, func() { p.killOnly() })
+			_ = p.start(t) // it may be killed before it is open
+			kill.Stop()
+			p.kill()
+			if hasFiles(p.Dir) && n == 1 {
+				if _, err := os.Stat(p.Dir + "/join.json"); err == nil {
+					p.Join = nil
+				}
+			}
+		}
+		if err := p.start(t); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		first.must(t, request{Op: "promote", Name: p.Name})
+		rev := first.must(t, request{Op: "swap", Key: "k0", Value: "y"}).Revision
+		if a := p.must(t, request{Op: "read", Key: "k0", After: rev}); a.Value != "y" || a.Torn {
+			t.Fatalf("round %d: got %+v", round, a)
+		}
+		first.must(t, request{Op: "remove", Name: p.Name})
+		p.kill()
+	}
 }
 
 // leads waits until a process says who leads.

@@ -21,16 +21,18 @@ import (
 	"muster/internal/durable"
 )
 
-// joining is what etcd wants to know when a new member starts: all members, as "name=URL,…".
+// joining is what a new member of a pool has to know until it has it from the pool's log.
 type joining struct {
-	name    string
-	cluster string
+	fresh   bool   // it has no files yet
+	name    string // its own
+	cluster string // all members, as "name=URL,…"
 	self    []url.URL
+	urls    map[string]string // of the others, by their numbers in hex: where to answer them
 }
 
 // join begins or goes on with becoming a member of a pool. What is to be joined stands in join.json before etcd's directory is made, and goes
 // away after store.json says that all is there: a process killed in between goes on where it was, and may do so without Options.Join. It returns nil
-// when the member's files are there and it only has to be started.
+// when there is nothing to join.
 func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, err error) {
 	path := filepath.Join(s.opt.Dir, "join.json")
 	what := "open store " + s.opt.Dir
@@ -66,11 +68,11 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 	if j == nil {
 		return nil, nil, nil
 	}
-	if hasLog(dir) {
-		return j, nil, nil
-	}
-	if err := os.RemoveAll(dir); err != nil { // it never had a log, so it never told the others anything
-		return nil, nil, fileError(what, dir, err)
+	how = &joining{name: string(j.Name), fresh: !hasLog(dir), urls: make(map[string]string)}
+	if how.fresh {
+		if err := os.RemoveAll(dir); err != nil { // it never had a log, so it never told the others anything
+			return nil, nil, fileError(what, dir, err)
+		}
 	}
 	all, err := membersAt(ctx, j.Peers, s.opt.Peer)
 	if err != nil {
@@ -80,7 +82,6 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 			Do:  "See that they run and that this host reaches them, then start again",
 		}
 	}
-	how = &joining{name: string(j.Name)}
 	var cluster []string
 	for _, m := range all {
 		name := m.ID.String()
@@ -94,6 +95,7 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 				how.self = append(how.self, *u)
 			}
 		}
+		how.urls[m.ID.String()] = strings.Join(m.PeerURLs, ",")
 		for _, u := range m.PeerURLs {
 			cluster = append(cluster, name+"="+u)
 		}
@@ -107,7 +109,7 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 
 // joined notes that the new member has all that it needs to start by itself.
 func (s *Store) joined(j *Join) error {
-	if err := s.writeMark(mark{Store: "muster", Schema: schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID}); err != nil {
+	if err := s.writeMark(mark{Store: "muster", Schema: schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID, URL: j.URL}); err != nil {
 		return err
 	}
 	path := filepath.Join(s.opt.Dir, "join.json")

@@ -2,6 +2,7 @@ package store
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/etcdserver"
@@ -22,9 +23,21 @@ func (s *Store) PeerHandler() http.Handler { return s.engine.peers }
 // stream to a host that vanished is held until TCP gives up, a quarter of an hour, and the host that came back is not heard.
 const stalled = 5 * time.Second
 
-func peerHandler(lg *zap.Logger, m *etcdserver.EtcdServer) http.Handler {
+const peerURLs = "X-PeerURLs"
+
+// peerHandler serves the peers of m. urls say where members are reached that m has not heard of in the pool's log yet, by their numbers in
+// hex; nil when m knows all.
+func peerHandler(lg *zap.Logger, m *etcdserver.EtcdServer, urls map[string]string) http.Handler {
 	etcd := etcdhttp.NewPeerHandler(lg, m)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// etcd answers a member that it does not know yet at the address in this header; the one that has been running since it was
+		// alone still says there that it has none.
+		if strings.HasPrefix(r.Header.Get(peerURLs), "unix:") {
+			r.Header.Del(peerURLs)
+		}
+		if at := urls[r.Header.Get("X-Server-From")]; at != "" {
+			r.Header.Set(peerURLs, at)
+		}
 		c := http.NewResponseController(w)
 		_ = c.SetReadDeadline(time.Time{}) // a database is sent in one request
 		_ = c.SetWriteDeadline(time.Time{})

@@ -92,7 +92,19 @@ func (s *Store) Advertise(ctx context.Context, at string) error {
 		return err
 	}
 	self := m.Cluster().Member(m.MemberID())
-	if self == nil || slices.Equal(self.PeerURLs, []string{at}) {
+	if self == nil {
+		return removed(what, s.opt.Dir)
+	}
+	s.marking.Lock()
+	defer s.marking.Unlock()
+	if s.mark.URL != at { // etcd tells it to members that do not know this one yet, from the next start on
+		next := s.mark
+		next.URL = at
+		if err := s.writeMark(next); err != nil {
+			return err
+		}
+	}
+	if slices.Equal(self.PeerURLs, []string{at}) {
 		return nil
 	}
 	return s.reconfigure(ctx, what, func(ctx context.Context) error {

@@ -13,19 +13,24 @@
 //   - Two writers never overwrite each other unseen: Update builds again on the newer snapshot.
 //   - Readers and writers of the timeline never wait for a slow follower.
 //   - A damaged directory is named and left as it is. A full disk refuses writes and goes on reading.
+//   - In a pool of managers a commit that returned is on the disks of the majority: a manager that dies or is cut off loses none. A manager
+//     without a majority refuses writes ([NoMajority]) and goes on reading what it has.
 //
-// What it never does: judge a change (model.Check does), open a port or a socket, keep a readable secret.
+// What it never does: judge a change (model.Check does), open a port or a socket (the members of a pool reach each other through
+// [Store.PeerHandler], on the caller's listener), keep a readable secret.
 //
 // One directory, mode 0700, belongs to one process:
 //
 //	lock                  flock(2) and the process id
 //	store.json            written when etcd's files were made; says that they must be there
+//	join.json             a pool that is to be joined; goes away when that is done
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
 //	events/<seq>.jsonl    the timeline, one JSON line an event; the file is named after its first line
 //
 // In etcd: /muster/schema is the version of the schema; /muster/1/<kind>/<name> is one document;
-// /muster/1/change/<order, 16 hex digits> is the record of one change, written in the change's own transaction. The newest records
-// are kept (Options.Changes); older ones are on the timeline only.
+// /muster/1/change/<order, 16 hex digits>.<writer> is the record of one change, written in the change's own transaction. The newest records
+// are kept (Options.Changes); older ones are on the timeline only. /muster/live/<name>, under a lease, says that a manager lives; it is not to be
+// kept in a backup.
 package store
 
 import (
@@ -107,6 +112,8 @@ type Store struct {
 	engine   *engine
 	timeline *timeline
 	pulse    *pulse
+	mark     mark       // as in store.json
+	marking  sync.Mutex // guards mark once the store is open
 	world    atomic.Pointer[world]
 	order    atomic.Uint64 // of the newest change record
 	writer   string        // this process, in the keys of its change records
@@ -248,13 +255,13 @@ func (s *Store) openMember(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if how == nil {
+	if how == nil || !how.fresh {
 		if err := examine(dir); err != nil {
 			return s.damaged(err)
 		}
 	}
 	m := s.member(dir)
-	m.join, m.young = how, j != nil
+	m.join = how
 	if s.engine, err = startEngine(ctx, m, s.log); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -268,7 +275,7 @@ func (s *Store) openMember(ctx context.Context) error {
 }
 
 func (s *Store) member(dir string) memberConfig {
-	return memberConfig{dir: dir, name: string(s.opt.Name), token: rand.Text(), files: s.opt.Peer, mount: s.opt.Mount}
+	return memberConfig{dir: dir, name: string(s.opt.Name), token: rand.Text(), url: s.mark.URL, files: s.opt.Peer, mount: s.opt.Mount}
 }
 
 // firstStart is how many bytes a new store takes: two files of the log and the database.
@@ -280,6 +287,7 @@ type mark struct {
 	Schema  int       `json:"schema"`
 	Created time.Time `json:"created"`
 	Member  string    `json:"member,omitempty"` // that joined a pool, in hex
+	URL     string    `json:"url,omitempty"`    // by which the others reach it
 }
 
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
@@ -290,11 +298,10 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		var m mark
-		if err := json.Unmarshal(b, &m); err != nil {
+		if err := json.Unmarshal(b, &s.mark); err != nil {
 			return nil, nil, s.damaged(fmt.Errorf("%s: %w", path, err))
 		}
-		if s.opt.Join != nil && s.opt.Join.ID != m.Member {
+		if s.opt.Join != nil && s.opt.Join.ID != s.mark.Member {
 			return nil, nil, s.occupied()
 		}
 		return nil, nil, nil
@@ -345,8 +352,9 @@ func (s *Store) writeMark(m mark) error {
 		return err
 	}
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return fileError("open store "+s.opt.Dir, path, err)
+		return fileError("write "+path, path, err)
 	}
+	s.mark = m
 	return nil
 }
 
