@@ -148,22 +148,22 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 		key := s.changes.nextKey()
 		ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 		then := append(puts[:len(puts):len(puts)], clientv3.OpPut(key, string(rec)))
-		res, err := s.engine.client.Txn(context.WithoutCancel(ctx)).If(ifs...).Then(then...).Commit()
+		res, err := s.transact(ctx, "commit "+c.Verb, ifs, then)
 		switch {
 		case err == nil && res.Succeeded:
 			c.Revision = model.Revision(res.Header.Revision)
 		case err == nil:
-			// A document or the change's own key was written meanwhile; the newer world tells which.
+			// A document was written meanwhile; the newer world tells which.
 			if err := s.reach(ctx, model.Revision(res.Header.Revision)); err != nil {
 				return 0, err
 			}
 			continue
-		case !errors.Is(err, rpctypes.ErrTimeout):
-			return 0, s.commitError(c, err)
+		case refused(err):
+			return 0, s.commitError(c, len(then), size, err)
 		default:
 			rev, settled := s.settle(context.WithoutCancel(ctx), key)
 			if settled != nil {
-				return 0, s.commitError(c, errors.Join(err, settled))
+				return 0, s.commitError(c, len(then), size, errors.Join(err, settled))
 			}
 			if rev == 0 {
 				continue
@@ -174,8 +174,38 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 	}
 }
 
-// settleLimit is how long the outcome of a commit is asked for that etcd gave no answer to in its own time (5.5 s).
-const settleLimit = 2 * time.Minute
+// transact makes one transaction. It is refused, and not made, when there is no majority for it. Cancelling ctx does not stop it; another leader
+// does, soon after it has come: what was on its way to the one before may be lost, and no answer comes then for a long time.
+func (s *Store) transact(ctx context.Context, what string, ifs []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
+	if err := s.majority(ctx, what); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	defer cancel()
+	_, _, _, reign := s.pulse.now()
+	defer context.AfterFunc(reign, cancel)()
+	return s.engine.client.Txn(ctx).If(ifs...).Then(then...).Commit()
+}
+
+// refused says that etcd did not make the transaction, and will not; after any other error that is not known.
+func refused(err error) bool {
+	for _, no := range []error{
+		rpctypes.ErrNoSpace, rpctypes.ErrTooManyOps, rpctypes.ErrRequestTooLarge, rpctypes.ErrDuplicateKey, rpctypes.ErrTooManyRequests,
+		rpctypes.ErrPermissionDenied, rpctypes.ErrEmptyKey, rpctypes.ErrUserEmpty, rpctypes.ErrAuthFailed,
+	} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return errors.As(err, new(*Error)) || overLimit(err)
+}
+
+// settleLimit is how long the outcome of a commit is asked for to which etcd gave no answer in its own time (6.5 s); lostLimit is how long
+// without a leader: most users would rather know that it is not known.
+const (
+	settleLimit = 2 * time.Minute
+	lostLimit   = 10 * time.Second
+)
 
 // settle finds out whether the transaction with that change record was made, and sees to it that it is not made later: the transaction wants the
 // key not to be there, so either the key is there, or putting an empty one there keeps the transaction out for ever. It returns
@@ -184,16 +214,28 @@ func (s *Store) settle(ctx context.Context, key string) (model.Revision, error) 
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	for {
-		res, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+		reign, err := s.leader(ctx)
+		if err != nil {
+			return 0, err
+		}
+		try, end := context.WithTimeout(ctx, lostLimit)
+		stop := context.AfterFunc(reign, end)
+		res, err := s.engine.client.Txn(try).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 			Then(clientv3.OpPut(key, "")).Else(clientv3.OpGet(key)).Commit()
+		stop()
+		end()
 		if failed := s.Err(); failed != nil {
 			return 0, failed
 		}
 		switch {
-		case errors.Is(err, rpctypes.ErrTimeout) && ctx.Err() == nil:
-			continue
-		case err != nil:
+		case err != nil && (refused(err) || ctx.Err() != nil):
 			return 0, err
+		case err != nil:
+			select { // an error that came at once must not be asked for in a loop
+			case <-time.After(leaderLook):
+			case <-ctx.Done():
+			}
+			continue
 		case res.Succeeded:
 			return 0, nil
 		}
@@ -202,6 +244,27 @@ func (s *Store) settle(ctx context.Context, key string) (model.Revision, error) 
 			return 0, nil
 		}
 		return model.Revision(kv.ModRevision), nil
+	}
+}
+
+// leader waits until there is a leader, and returns the context of its time.
+func (s *Store) leader(ctx context.Context) (context.Context, error) {
+	for {
+		leader, since, changed, reign := s.pulse.now()
+		if leader != 0 {
+			return reign, nil
+		}
+		left := time.NewTimer(lostLimit - time.Since(since))
+		defer left.Stop()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.done:
+			return nil, s.err
+		case <-left.C:
+			return nil, fmt.Errorf("there has been no leader for %v", lostLimit)
+		}
 	}
 }
 
@@ -295,8 +358,9 @@ func (s *Store) blame(ctx context.Context, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	res, get := s.engine.client.Get(ctx, changePrefix, clientv3.WithPrefix(), clientv3.WithSerializable(),
-		clientv3.WithMinModRev(int64(e.Revision)), clientv3.WithMaxModRev(int64(e.Revision)))
+	res, get := s.engine.client.Get(ctx, changePrefix, append([]clientv3.OpOption{
+		clientv3.WithPrefix(), clientv3.WithMinModRev(int64(e.Revision)), clientv3.WithMaxModRev(int64(e.Revision)),
+	}, s.engine.reads...)...)
 	if get != nil || len(res.Kvs) == 0 {
 		return err
 	}
@@ -330,6 +394,9 @@ func fits(c *model.Change, ops, size int) error {
 // room refuses a write when so little would be left of the file system that etcd, which stops for good when a write fails, would
 // be put at risk.
 func (s *Store) room(what string, size int) error {
+	if s.opt.External != nil { // its disks are elsewhere
+		return nil
+	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(s.opt.Dir, &fs); err != nil {
 		return fileError(what, s.opt.Dir, err)
@@ -347,12 +414,22 @@ func (s *Store) room(what string, size int) error {
 	return nil
 }
 
-func (s *Store) commitError(c *model.Change, err error) error {
+func (s *Store) commitError(c *model.Change, ops, size int, err error) error {
 	what := "commit " + c.Verb
 	if failed := s.Err(); failed != nil {
 		return failed
 	}
-	switch {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e
+	}
+	switch x := s.opt.External; {
+	case x != nil && errors.Is(err, rpctypes.ErrNoSpace):
+		return &Error{
+			Kind: NoSpace, What: what, Err: err, Why: "etcd at " + x.at() + " has grown to its quota",
+			Do: "Compact and defragment it (etcdctl compact, defrag, alarm disarm), and start it with --auto-compaction-retention 1h and a larger --quota-backend-bytes",
+		}
+	case x != nil && (errors.Is(err, rpctypes.ErrTooManyOps) || errors.Is(err, rpctypes.ErrRequestTooLarge) || overLimit(err)):
+		return x.tooLarge(what, ops, size, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return &Error{
 			Kind: NoSpace, What: what, Err: err,
@@ -369,8 +446,9 @@ func (s *Store) commitError(c *model.Change, err error) error {
 	case errors.Is(err, rpctypes.ErrTooManyRequests):
 		return fmt.Errorf("%s: the disk is slower than the commits that wait for it; ask again: %w", what, err)
 	}
+	why := strings.ReplaceAll(err.Error(), "\n", "; ")
 	return &Error{
-		Kind: Uncertain, What: what, Err: err, Why: err.Error(),
+		Kind: Uncertain, What: what, Err: err, Why: why,
 		Do: "It may have been committed or not: look, then ask again",
 	}
 }

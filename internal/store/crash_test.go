@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -32,6 +33,14 @@ func TestMain(m *testing.M) {
 	}
 	if dir := os.Getenv(largeEnv); dir != "" {
 		largeServer(dir)
+		return
+	}
+	if cfg := os.Getenv(managerEnv); cfg != "" {
+		var p managerProcess
+		if err := json.Unmarshal([]byte(cfg), &p); err != nil {
+			panic(err)
+		}
+		p.main()
 		return
 	}
 	os.Exit(m.Run())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,12 +14,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -31,43 +35,86 @@ const (
 	quota    = 8 << 30
 )
 
-// startLimit is how long a member may take until it serves, once its files are read.
-const startLimit = time.Minute
+// The pace of a pool: the leader is heard of every tick; who hears nothing for one to two election times asks for votes. A lone member
+// does not wait for that, see campaign.
+const (
+	tick     = 50 * time.Millisecond
+	election = 750 * time.Millisecond
+)
 
-// engine is one embedded etcd member that listens nowhere: no TCP port, no unix socket. The client calls its functions.
+// How long a start may take once the files are read: startLimit for a lone member until it serves; joinLimit for a new one until it has all
+// documents; a member of a pool goes on after aloneLimit with what it has, for others may start later.
+const (
+	startLimit = time.Minute
+	joinLimit  = 10 * time.Minute
+	aloneLimit = 5 * time.Second
+)
+
+// engine is one embedded etcd member, or a client of etcd servers elsewhere (member is nil then). The member listens nowhere: no TCP
+// port, no unix socket. The client calls its functions, and the other members reach it through the server that serves peers.
 type engine struct {
-	etcd   *embed.Etcd
 	client *clientv3.Client
+	reads  []clientv3.OpOption    // for reads that need not be of the newest revision
+	member *etcdserver.EtcdServer // nil with etcd elsewhere
+	peers  http.Handler           // nil with etcd elsewhere
+	files  PeerFiles
+	etcd   *embed.Etcd
 	once   sync.Once
+
+	closing atomic.Bool
+	running sync.WaitGroup
 
 	mu     sync.Mutex
 	err    error
 	failed chan struct{} // closed when etcd gave up
 }
 
-// startEngine starts the member whose files lie in dir and waits until it serves. etcd ends the process or panics when
-// it meets a damaged file; both become the error here.
-func startEngine(ctx context.Context, dir string, log *slog.Logger) (*engine, error) {
-	g := &engine{failed: make(chan struct{})}
+// memberConfig says which member is started.
+type memberConfig struct {
+	dir   string // its files
+	name  string
+	token string // of a new store: makes its number, and its members', unlike all others
+	files PeerFiles
+	url   string             // by which the others reach it, when it knows that
+	join  *joining           // for a member of a pool that never had all documents yet; nil for all others
+	mount func(http.Handler) // gets the handler of the peers' traffic before anything is waited for; may be nil
+}
+
+// startEngine starts the member and waits until it serves, or, in a pool, until it is clear that there is no majority to serve with. etcd ends
+// the process or panics when it meets a damaged file; both become the error here.
+func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine, error) {
+	g := &engine{failed: make(chan struct{}), files: m.files, reads: []clientv3.OpOption{clientv3.WithSerializable()}}
 	lg := zap.New(&zapToSlog{log: log}, zap.WithFatalHook(giveUp{g}), zap.WithPanicHook(giveUp{g}))
 
 	cfg := embed.NewConfig()
-	cfg.Name = "muster"
-	cfg.Dir = dir
+	cfg.Name = m.name
+	cfg.Dir = m.dir
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(lg)
-	self := []url.URL{{Scheme: "unix", Host: "muster"}} // a name for the member; nothing is bound to it
+	self := []url.URL{{Scheme: "unix", Host: "muster"}} // a name for the member until it has an address; nothing is bound to it
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = nil, self
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = nil, self
 	cfg.InitialCluster = cfg.Name + "=" + self[0].String()
-	cfg.InitialClusterToken = "muster"
-
-	// One member elects itself after one to two election times, which is what a start waits for.
-	cfg.TickMs, cfg.ElectionMs = 50, 250
+	cfg.InitialClusterToken = m.token
+	if m.files != (PeerFiles{}) {
+		cfg.PeerTLSInfo.CertFile, cfg.PeerTLSInfo.KeyFile, cfg.PeerTLSInfo.TrustedCAFile = m.files.Cert, m.files.Key, m.files.CA
+	}
+	if u, err := url.Parse(m.url); err == nil && m.url != "" {
+		cfg.AdvertisePeerUrls = []url.URL{*u}
+	}
+	var urls map[string]string
+	if m.join != nil {
+		urls = m.join.urls
+		cfg.ClusterState = embed.ClusterStateFlagExisting
+		cfg.Name, cfg.InitialCluster, cfg.AdvertisePeerUrls = m.join.name, m.join.cluster, m.join.self
+	}
+	cfg.TickMs, cfg.ElectionMs = uint(tick.Milliseconds()), uint(election.Milliseconds())
+	cfg.MaxLearners = maxLearners
 
 	cfg.MaxTxnOps, cfg.MaxRequestBytes, cfg.QuotaBackendBytes = maxOps, maxBytes, quota
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModeRevision, "1000"
-	// Entries since the last raft snapshot are read into memory at start, and kept there: few, for they may be large.
-	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 500, 1
+	// Entries since the last raft snapshot are read into memory at start, and kept there: few, for they may be large. A member that missed
+	// more gets the whole database.
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 500, catchUp
 	cfg.WarningApplyDuration, cfg.WarningUnaryRequestDuration = 2*time.Second, 10*time.Second
 
 	started := make(chan *embed.Etcd, 1)
@@ -89,19 +136,79 @@ func startEngine(ctx context.Context, dir string, log *slog.Logger) (*engine, er
 	case <-g.failed:
 		return nil, g.failure()
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("etcd was not ready after %v", startLimit))
-	defer cancel()
-	select {
-	case <-g.etcd.Server.ReadyNotify():
-	case <-g.failed:
-		g.close(time.Second)
-		return nil, g.failure()
-	case <-ctx.Done():
-		g.close(time.Second)
-		return nil, context.Cause(ctx)
+	g.member = g.etcd.Server
+	g.peers = peerHandler(lg, g.member, urls)
+	g.client = v3client.New(g.member)
+	g.running.Go(g.attend)
+	if m.mount != nil {
+		m.mount(g.peers)
 	}
-	g.client = v3client.New(g.etcd.Server)
+	if err := g.ready(ctx, m.join != nil, m.join != nil || len(g.member.Cluster().Members()) > 1); err != nil {
+		g.close(time.Second)
+		return nil, err
+	}
 	return g, nil
+}
+
+// ready waits until the member serves, no longer than its kind of start may take.
+func (g *engine) ready(ctx context.Context, young, pool bool) error {
+	limit := startLimit
+	if young {
+		limit = joinLimit
+	} else if pool {
+		limit = aloneLimit
+	}
+	wait, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("etcd was not ready after %v", limit))
+	defer cancel()
+	err := g.await(wait, pool)
+	if err != nil && pool && !young && g.failure() == nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+func (g *engine) await(ctx context.Context, pool bool) error {
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	published := g.member.ReadyNotify()
+	if pool { // it is published soon; that takes a majority, and is of no interest to those who read
+		published = nil
+	}
+	for {
+		select {
+		case <-g.failed:
+			return g.failure()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-published:
+			return nil
+		case <-again.C:
+		}
+		if !pool {
+			g.campaign(ctx)
+		} else if g.member.Lead() != 0 {
+			// What the majority has committed up to now is applied here, too, when this returns.
+			if res, err := g.client.Get(ctx, schemaKey); err == nil && len(res.Kvs) > 0 {
+				return nil
+			}
+		}
+	}
+}
+
+// campaign makes a member that has no leader ask for votes at once: a lone one elects itself so, without waiting for an election time.
+func (g *engine) campaign(ctx context.Context) {
+	if g.member.Lead() == 0 {
+		self := uint64(g.member.MemberID())
+		_ = g.member.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self})
+	}
+}
+
+// attend notices that the member stopped by itself.
+func (g *engine) attend() {
+	<-g.member.StopNotify()
+	if !g.closing.Load() {
+		g.fail(g.whyStopped())
+	}
 }
 
 func (g *engine) fail(err error) {
@@ -123,13 +230,15 @@ func (g *engine) failure() error {
 // nothing (etcd's own Close panics then).
 func (g *engine) close(grace time.Duration) {
 	g.once.Do(func() {
+		g.closing.Store(true)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if g.client != nil {
-				g.client.Close()
+			g.client.Close()
+			if g.etcd != nil {
+				g.etcd.Close()
 			}
-			g.etcd.Close()
+			g.running.Wait()
 		}()
 		select {
 		case <-done:
@@ -164,6 +273,7 @@ var quiet = map[string]bool{
 	"Running http and grpc server on single port. This is not recommended for production.": true, // it runs neither
 	"exceeded recommended request limit":                                                   true, // maxBytes
 	"simple token is not cryptographically signed":                                         true, // nobody logs in
+	"failed to find remote peer in cluster":                                                true, // a new member, until it has the log
 	// The first start asks for versions before it has written them, and asks again.
 	"failed to update cluster version": true,
 	"Failed to detect schema version":  true,
@@ -231,7 +341,7 @@ func readAll(path string) (err error) {
 	} else if fi.Size() == 0 {
 		return fmt.Errorf("%s: empty file", path)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 10 * time.Second})
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

@@ -18,12 +18,16 @@ const (
 	Locked    Kind = "locked"    // another process has the directory open
 	Damaged   Kind = "damaged"   // what lies in the directory cannot be read; nothing was changed
 	Newer     Kind = "newer"     // written by a newer muster
-	Occupied  Kind = "occupied"  // there is something where a backup is to be restored
 	NoSpace   Kind = "no space"  // the file system or the store's quota is full; reads go on
 	Forbidden Kind = "forbidden" // read-only file system, or not our directory
 	TooLarge  Kind = "too large" // more documents or bytes than one commit takes
 	Uncertain Kind = "uncertain" // the commit may have been made or not: read to know
 	Closed    Kind = "closed"    // the store was closed, or its engine stopped
+
+	NoMajority Kind = "no majority" // cut off from the majority of the pool, or from etcd; nothing was written, reads go on
+	Removed    Kind = "removed"     // this manager is no member of the pool any more
+	Occupied   Kind = "occupied"    // there is something where a store is to be made or restored; the name or address is taken
+	NoMember   Kind = "no member"   // the pool has no such manager
 )
 
 // Error says what the store could not do, why, and what a person does about it.

@@ -86,17 +86,21 @@ func parallel(n int, do func(from, to int) error) error {
 const restAfterLarge = 2 * time.Second
 
 // giveBack gives the memory of large changes back to the system. Three keep it: raft the entry, until a hundred further ones are there (etcd's
-// memorySnapshotCount), one after another, for of those that come together it keeps the batch; the buffers of etcd's database every value, until it was committed twice without a key being written;
+// memorySnapshotCount), and those that other members may ask for, one after another, for of those that come together it keeps the batch; the buffers of etcd's database every value, until it was committed twice without a key being written;
 // the garbage collector all the rest, for minutes when little happens.
 func (s *Store) giveBack(ctx context.Context) {
-	for range 102 {
+	if s.engine.member == nil { // etcd elsewhere
+		debug.FreeOSMemory()
+		return
+	}
+	for range 102 + catchUp + 1 {
 		if _, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
 			Then(clientv3.OpPut(schemaKey, "0")).Commit(); err != nil {
 			break // nobody to commit with: it stays for now
 		}
 	}
 	for range 3 {
-		s.engine.etcd.Server.Backend().ForceCommit()
+		s.engine.member.Backend().ForceCommit()
 	}
 	_, _ = s.engine.client.Get(ctx, schemaKey, clientv3.WithSerializable()) // has the copy of the buffers made again
 	debug.FreeOSMemory()

@@ -147,9 +147,12 @@ func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch m
 		if err := s.room("commit observe", 4*size); err != nil {
 			return err
 		}
+		if err := s.majority(ctx, "commit observe"); err != nil {
+			return err
+		}
 		res, err := s.engine.client.Txn(ctx).If(ifs...).Then(puts...).Commit()
 		if err != nil {
-			return s.commitError(c, err)
+			return s.commitError(c, len(puts), size, err)
 		}
 		if err := s.reach(ctx, model.Revision(res.Header.Revision)); err != nil || res.Succeeded {
 			return err

@@ -145,7 +145,9 @@ func (s *Store) refill(ctx context.Context, what string, info BackupInfo, r io.R
 	if err := s.clear(); err != nil {
 		return fileError(what, s.opt.Dir, err)
 	}
-	g, err := startEngine(ctx, raw, s.log)
+	m := s.member(raw)
+	m.mount = nil
+	g, err := startEngine(ctx, m, s.log)
 	if err != nil {
 		return fileError(what, raw, err)
 	}
@@ -162,7 +164,7 @@ func (s *Store) refill(ctx context.Context, what string, info BackupInfo, r io.R
 	if err := durable.SyncDir(s.opt.Dir); err != nil {
 		return fileError(what, dir, err)
 	}
-	return s.writeMark()
+	return s.writeMark(mark{Store: "muster", Schema: Schema, Created: time.Now().UTC().Truncate(time.Second)})
 }
 
 // fill writes the keys of a backup into the database of a member that has none yet, each at its revision. A transaction could not do that:

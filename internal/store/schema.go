@@ -33,7 +33,7 @@ func setSchema(ctx context.Context, c *clientv3.Client) error {
 
 // readSchema reads the version of the schema, and refuses a newer one.
 func (s *Store) readSchema(ctx context.Context) error {
-	res, err := s.engine.client.Get(ctx, schemaKey)
+	res, err := s.engine.client.Get(ctx, schemaKey, s.engine.reads...)
 	if err != nil {
 		return err
 	}

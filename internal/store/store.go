@@ -17,31 +17,37 @@
 //   - What is told costs twenty transactions a second at most, but for floods of more than 80,000 events a second. Those of the last 50 ms may be lost
 //     with a killed process. Where nothing can be committed they wait in memory, 16 MiB of them, and then are counted and dropped.
 //   - A damaged directory is named and left as it is. A full disk refuses writes and goes on reading.
+//   - In a pool of managers a commit that returned is on the disks of the majority: a manager that dies or is cut off loses none. A manager
+//     without a majority refuses writes ([NoMajority]) and goes on reading what it has.
 //
-// What it never does: judge a change (model.Check does), open a port or a socket, keep a readable secret.
+// What it never does: judge a change (model.Check does), open a port or a socket (the members of a pool reach each other through
+// [Store.PeerHandler], on the caller's listener), keep a readable secret.
 //
 // One directory, mode 0700, belongs to one process:
 //
 //	lock                  flock(2) and the process id
 //	store.json            written when etcd's files were made; says that they must be there
+//	join.json             a pool that is to be joined; goes away when that is done
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
 //	restore.unfinished    there while a backup is restored into the directory
 //	events/<seq>.jsonl    the timeline, one JSON line an event
 //	changes/<seq>.jsonl   the audit trail, one JSON line a change; chatty events never push it out
 //
 // In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document, JSON, compressed where it came with many (large.go);
-// /muster/1/change/<order, 16 hex digits>-<8 hex digits> is the record of one change, written in the change's own transaction, and
+// /muster/1/change/<order, 16 hex digits>-<8 letters of the process> is the record of one change, written in the change's own transaction, and
 // /muster/1/told/… that of a batch of told events. The newest records are kept: 10,000 of changes (Options.Changes), 4,096 of batches, apart from each other, so that a
-// manager that was away finds the audit trail however much was told. What is older is in the files only.
+// manager that was away finds the audit trail however much was told. What is older is in the files only. /muster/live/<name>, under a lease,
+// says that a manager lives; it is not kept in a backup.
 package store
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -72,10 +78,26 @@ type Options struct {
 	EventBytes int64
 	// ChangeBytes is how many bytes of audit trail are kept; the oldest files go first. Zero means 1 GiB.
 	ChangeBytes int64
+
+	// Name is this manager's in the pool. Empty means "muster".
+	Name model.ManagerName
+	// Peer is what this manager shows and trusts when it calls the others.
+	Peer PeerFiles
+	// Join makes a new directory's store a member of the pool; once it has become one it makes no difference. Nil: a new directory gets a
+	// store of its own.
+	Join *Join
+	// Mount gets the handler of PeerHandler before Open waits for the others: without it no majority may come about. Nil: Open
+	// waits for nobody who has to reach this manager, so no Join.
+	Mount func(http.Handler)
+	// External says where etcd runs when it does not run in this process; the directory has the timeline only. Nil: it runs in this process.
+	External *External
 }
 
 func (o *Options) setDefaults() {
 	o.Dir = filepath.Clean(o.Dir)
+	if o.Name == "" {
+		o.Name = "muster"
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -110,6 +132,9 @@ type Store struct {
 	changes *family
 	told    *family
 	world   atomic.Pointer[world]
+	pulse   *pulse
+	mark    mark       // as in store.json
+	marking sync.Mutex // guards mark once the store is open
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
 	inflight sync.WaitGroup // writers between enter and Done
@@ -126,6 +151,7 @@ type Store struct {
 	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
 	schema  atomic.Int64  // of the store
 	missed  chan struct{} // wakes tend: a journal refused lines, and takes some again
+	beat    chan struct{} // wakes keepAlive: the pool may have grown
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -153,11 +179,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	tag := fmt.Sprintf("%08x", rand.Uint32())
+	tag := rand.Text()[:8]
 	s := &Store{
 		opt: o, log: o.Log, lock: l, teller: newTeller(), missed: make(chan struct{}, 1),
-		changes:  &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes},
-		told:     &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes},
+		changes: &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes},
+		told:    &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes},
+		pulse:   newPulse(), beat: make(chan struct{}, 1),
 		observed: make(map[model.NodeName]*model.State),
 		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), swollen: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
 		done: make(chan struct{}),
@@ -174,19 +201,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	dir := filepath.Join(s.opt.Dir, "etcd")
-	if err := s.create(ctx, dir); err != nil {
-		return err
+	var err error
+	if s.opt.External != nil {
+		err = s.openExternal(ctx)
+	} else {
+		err = s.openMember(ctx)
 	}
-	err := examine(dir)
 	if err != nil {
-		return s.damaged(err)
-	}
-	if s.engine, err = startEngine(ctx, dir, s.log); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return s.damaged(err)
+		return err
 	}
 	if err := s.readSchema(ctx); err != nil {
 		if IsKind(err, Newer) {
@@ -220,6 +242,13 @@ func (s *Store) open(ctx context.Context) error {
 			s.giveUp(err)
 		}
 	})
+	if m := s.engine.member; m != nil {
+		s.pulse.see(m.Lead())
+		s.running.Go(func() { s.watchLeader(run) })
+	} else {
+		s.pulse.see(1)
+	}
+	s.running.Go(func() { s.keepAlive(run) })
 	s.running.Go(func() { s.tend(run) })
 	s.running.Go(func() { s.gather(run) })
 	s.running.Go(func() {
@@ -232,6 +261,48 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
+// openExternal connects to etcd elsewhere.
+func (s *Store) openExternal(ctx context.Context) (err error) {
+	if len(s.opt.External.Endpoints) == 0 {
+		return errors.New("open store: no address of etcd given")
+	}
+	if hasFiles(filepath.Join(s.opt.Dir, "etcd")) {
+		return s.occupied()
+	}
+	s.engine, err = connect(ctx, s.opt.External, s.log)
+	return err
+}
+
+// openMember starts the member whose files lie in the directory, and makes them where there are none.
+func (s *Store) openMember(ctx context.Context) error {
+	dir := filepath.Join(s.opt.Dir, "etcd")
+	j, how, err := s.create(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if how == nil || !how.fresh {
+		if err := examine(dir); err != nil {
+			return s.damaged(err)
+		}
+	}
+	m := s.member(dir)
+	m.join = how
+	if s.engine, err = startEngine(ctx, m, s.log); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return s.damaged(err)
+	}
+	if j != nil {
+		return s.joined(j)
+	}
+	return nil
+}
+
+func (s *Store) member(dir string) memberConfig {
+	return memberConfig{dir: dir, name: string(s.opt.Name), token: rand.Text(), url: s.mark.URL, files: s.opt.Peer, mount: s.opt.Mount}
+}
+
 // firstStart is how many bytes a new store takes: two files of the log and the database.
 const firstStart = 160 << 20
 
@@ -240,69 +311,80 @@ type mark struct {
 	Store   string    `json:"store"`
 	Schema  int       `json:"schema"`
 	Created time.Time `json:"created"`
+	Member  string    `json:"member,omitempty"` // that joined a pool, in hex
+	URL     string    `json:"url,omitempty"`    // by which the others reach it
 }
 
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
-// could be taken for a store, or for a damaged one.
-func (s *Store) create(ctx context.Context, dir string) error {
+// could be taken for a store, or for a damaged one. What it returns is for a member that has to join a pool first.
+func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error) {
 	if err := checkFinished(s.opt.Dir); err != nil {
-		return err
+		return nil, nil, err
 	}
 	path := filepath.Join(s.opt.Dir, "store.json")
 	what := "open store " + s.opt.Dir
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		if err := json.Unmarshal(b, new(mark)); err != nil {
-			return s.damaged(fmt.Errorf("%s: %w", path, err))
+		if err := json.Unmarshal(b, &s.mark); err != nil {
+			return nil, nil, s.damaged(fmt.Errorf("%s: %w", path, err))
 		}
-		return nil
+		if s.opt.Join != nil && s.opt.Join.ID != s.mark.Member {
+			return nil, nil, s.occupied()
+		}
+		return nil, nil, nil
 	case !errors.Is(err, os.ErrNotExist):
-		return fileError(what, path, err)
+		return nil, nil, fileError(what, path, err)
+	}
+	if j, how, err := s.join(ctx, dir); j != nil || err != nil {
+		return j, how, err
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
 			if hasFiles(journal) {
-				return s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, journal))
+				return nil, nil, s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, journal))
 			}
 		}
 		if err := s.room(what, firstStart); err != nil {
-			return err
+			return nil, nil, err
 		}
 		raw := dir + ".new"
 		if err := os.RemoveAll(raw); err != nil {
-			return fileError(what, raw, err)
+			return nil, nil, fileError(what, raw, err)
 		}
-		g, err := startEngine(ctx, raw, s.log)
+		m := s.member(raw)
+		m.mount = nil
+		g, err := startEngine(ctx, m, s.log)
 		if err == nil {
 			err = setSchema(ctx, g.client)
 			g.close(time.Second)
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 		if err != nil {
-			return fileError(what, raw, err)
+			return nil, nil, fileError(what, raw, err)
 		}
 		if err := os.Rename(raw, dir); err != nil {
-			return fileError(what, dir, err)
+			return nil, nil, fileError(what, dir, err)
 		}
 		if err := durable.SyncDir(s.opt.Dir); err != nil { // before store.json says that it is there
-			return fileError(what, dir, err)
+			return nil, nil, fileError(what, dir, err)
 		}
 	}
-	return s.writeMark()
+	return nil, nil, s.writeMark(mark{Store: "muster", Schema: Schema, Created: time.Now().UTC().Truncate(time.Second)})
 }
 
-func (s *Store) writeMark() error {
-	b, err := json.Marshal(mark{"muster", Schema, time.Now().UTC().Truncate(time.Second)})
+func (s *Store) writeMark(m mark) error {
+	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(s.opt.Dir, "store.json")
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return fileError("open store "+s.opt.Dir, path, err)
+		return fileError("write "+path, path, err)
 	}
+	s.mark = m
 	return nil
 }
 
@@ -313,6 +395,9 @@ func hasFiles(dir string) bool {
 
 // damaged names the directory and what is wrong in it.
 func (s *Store) damaged(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e
+	}
 	if e := fileError("open store "+s.opt.Dir, s.opt.Dir, err); errors.As(e, new(*Error)) {
 		return e
 	}
@@ -331,9 +416,13 @@ func (s *Store) damaged(err error) error {
 // giveUp ends the store with the reason: from now on writes and waits return it.
 func (s *Store) giveUp(err error) {
 	s.fail.Do(func() {
-		s.err = &Error{
-			Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
-			Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+		if e := (*Error)(nil); errors.As(err, &e) {
+			s.err = e
+		} else {
+			s.err = &Error{
+				Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
+				Do: "Start muster again; what was acknowledged is on disk. If it does not start, its message says what is wrong",
+			}
 		}
 		if IsKind(err, Newer) { // it would not start
 			s.err = err

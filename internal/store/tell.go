@@ -206,7 +206,7 @@ func (s *Store) commitTold(ctx context.Context) (err error) {
 	res, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(t.key), "=", 0)).
 		Then(clientv3.OpPut(t.key, string(rec))).Else(clientv3.OpGet(t.key)).Commit()
 	if err != nil {
-		return s.commitError(&model.Change{Verb: "events"}, err)
+		return s.commitError(&model.Change{Verb: "events"}, 1, len(rec), err)
 	}
 	rev := res.Header.Revision
 	if !res.Succeeded {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
+	"time"
 
 	"github.com/tidwall/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -29,6 +31,8 @@ type world struct {
 	snap *model.Snapshot
 	docs *btree.Map[string, doc] // by "kind/name"
 	next chan struct{}
+
+	live map[model.ManagerName]bool // managers whose lease holds; not changed, replaced
 }
 
 // doc is the last revision of one document. A removed document stays, so that a change built before is refused.
@@ -42,7 +46,7 @@ func docKey(op model.Op) string { return string(op.Kind) + "/" + op.Name }
 // load reads the whole world at one revision, and the records of the changes of revision since and later, in the order of their
 // revisions.
 func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*record, error) {
-	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{})}
+	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{}), live: make(map[model.ManagerName]bool)}
 	var (
 		ops     []model.Op
 		revs    []model.Revision
@@ -52,8 +56,9 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 		from    = prefix
 	)
 	for more := true; more; {
-		res, err := s.engine.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev),
-			clientv3.WithLimit(page), clientv3.WithSerializable())
+		res, err := s.engine.client.Get(ctx, from, append([]clientv3.OpOption{
+			clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev), clientv3.WithLimit(page),
+		}, s.engine.reads...)...)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -84,6 +89,14 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 		if n := len(res.Kvs); n > 0 {
 			from = string(res.Kvs[n-1].Key) + "\x00"
 		}
+	}
+	live, err := s.engine.client.Get(ctx, livePrefix, append([]clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(rev)}, s.engine.reads...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, kv := range live.Kvs {
+		name, _ := liveName(kv.Key)
+		w.live[name] = true
 	}
 	snap, err := model.Apply(model.Empty(), &model.Change{Revision: model.Revision(rev), Ops: ops})
 	if err != nil {
@@ -169,18 +182,33 @@ func (s *Store) watch(ctx context.Context) error {
 			w.removeAbsent(old)
 			s.tellRecords(records)
 			s.publish(w)
+		case errors.As(err, new(*brokenError)) && s.engine.member == nil: // etcd elsewhere: it will come back, and nothing is missed
+			s.log.Warn("store: the watch of etcd broke off; asking again", "err", err)
+			select {
+			case <-time.After(leaseRenew / 4):
+			case <-ctx.Done():
+			}
 		case err != nil:
 			return err
 		}
 	}
 }
 
+// brokenError says that the watch ended, not what it brought was wrong.
+type brokenError struct{ error }
+
+func (e *brokenError) Unwrap() error { return e.error }
+
 func (s *Store) watchFrom(ctx context.Context, rev int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for res := range s.engine.client.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithRev(rev)) {
+	watch := ctx
+	if s.engine.member == nil { // else a server that is cut off from its own would keep us waiting
+		watch = clientv3.WithRequireLeader(ctx)
+	}
+	for res := range s.engine.client.Watch(watch, root, clientv3.WithPrefix(), clientv3.WithRev(rev)) {
 		if err := res.Err(); err != nil {
-			return err
+			return &brokenError{err}
 		}
 		w := s.world.Load()
 		for ev := res.Events; len(ev) > 0; {
@@ -196,13 +224,16 @@ func (s *Store) watchFrom(ctx context.Context, rev int64) error {
 		}
 		s.publish(w)
 	}
+	if ctx.Err() == nil {
+		return &brokenError{errors.New("the watch ended")}
+	}
 	return ctx.Err()
 }
 
 // step returns the world after the events of one revision, and hands its change's events to the timeline.
 func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 	rev := model.Revision(events[0].Kv.ModRevision)
-	n := &world{docs: w.docs.Copy(), next: make(chan struct{})}
+	n := &world{docs: w.docs.Copy(), next: make(chan struct{}), live: w.live}
 	puts := make([]*mvccpb.KeyValue, 0, len(events))
 	var ops []model.Op
 	size := 0
@@ -210,6 +241,12 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 		if string(e.Kv.Key) == schemaKey {
 			if err := s.noteSchema(e.Kv); err != nil {
 				return nil, err
+			}
+		}
+		if name, ok := liveName(e.Kv.Key); ok {
+			n.live = maps.Clone(n.live)
+			if n.live[name] = true; e.Type == clientv3.EventTypeDelete {
+				delete(n.live, name)
 			}
 		}
 		if !strings.HasPrefix(string(e.Kv.Key), prefix) {
