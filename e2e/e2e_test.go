@@ -116,8 +116,14 @@ func newSite(t *testing.T, n int, firmware string) *site {
 
 func (s *site) netns() string { return "muster-" + s.lab }
 
-// start starts the service and waits until it says that it is ready.
+// start starts the service of a lab.
 func (s *site) start() {
+	s.t.Helper()
+	s.startWith("serve", "--data", s.data, "--netns", s.netns(), "--boot", "br0")
+}
+
+// startWith starts a service and waits until it says that it is ready.
+func (s *site) startWith(args ...string) {
 	s.t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.data, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
@@ -128,7 +134,7 @@ func (s *site) start() {
 		s.t.Fatal(err)
 	}
 	s.log = log
-	s.serve = exec.Command(muster, "serve", "--data", s.data, "--netns", s.netns(), "--boot", "br0")
+	s.serve = exec.Command(muster, args...)
 	s.serve.Stdout, s.serve.Stderr = log, log
 	if err := s.serve.Start(); err != nil {
 		s.t.Fatal(err)

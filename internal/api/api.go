@@ -20,6 +20,7 @@ const (
 	Unknown     Code = "unknown"     // 2: something named in the request does not exist
 	Failed      Code = "failed"      // 1: it was tried and did not work
 	Conflict    Code = "conflict"    // 1: another writer was first, or the state does not allow it
+	Minority    Code = "minority"    // 1: this manager is cut off from the majority; nothing was done
 	Unreachable Code = "unreachable" // 3: the service does not answer
 	Denied      Code = "denied"      // 4: not allowed
 )
@@ -75,6 +76,8 @@ func (e *Error) Status() int {
 		return http.StatusConflict
 	case Unreachable:
 		return http.StatusBadGateway
+	case Minority:
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }

@@ -38,6 +38,10 @@ type Options struct {
 	// Identity is a PEM file that holds a client certificate, its key, and the CA that the service's certificate is
 	// verified against. It is needed for https and not looked at for unix.
 	Identity string
+	// AtLeast is a revision that the answers must not be older than; 0 takes any. The client sees its own writes anyway.
+	AtLeast int64
+	// Stale is told when an answer comes from a manager that is cut off from the majority since then: it may be old. Nil is nobody.
+	Stale func(since string)
 }
 
 // Client asks one service, which may have several managers. It sees its own writes on each of them. It is safe for any number of
@@ -50,7 +54,8 @@ type Client struct {
 
 // NewClient prepares a client; it opens no connection. Errors are [*Error].
 func NewClient(o Options) (*Client, error) {
-	c := &Client{server: o.Server, pool: &pool{}}
+	c := &Client{server: o.Server, pool: &pool{stale: o.Stale}}
+	c.pool.seen.Store(o.AtLeast)
 	c.http = &http.Client{Transport: c.pool}
 	for addr := range strings.SplitSeq(o.Server, ",") {
 		m, err := newManager(strings.TrimSpace(addr), o.Identity)

@@ -66,6 +66,7 @@ type pool struct {
 	managers []*manager
 	current  atomic.Int32 // the one that answered last
 	seen     atomic.Int64 // largest revision that an answer told of
+	stale    func(since string)
 }
 
 // RoundTrip makes the pool an [http.RoundTripper]. Errors are [*Error], or the context's.
@@ -77,8 +78,19 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		at := (first + i) % len(p.managers)
 		m := p.managers[at]
 		res, err := m.ask(r, body, p.seen.Load())
+		if err == nil && i < len(p.managers)-1 && notTaken(res) {
+			if next, ok := again(r); ok { // it cannot, another one may
+				_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<20))
+				_ = res.Body.Close()
+				r, body = next, &keptBody{ReadCloser: next.Body}
+				continue
+			}
+		}
 		if err == nil {
 			p.current.Store(int32(at))
+			if since := res.Header.Get(StaleHeader); since != "" && p.stale != nil {
+				p.stale(since)
+			}
 			rev, _ := strconv.ParseInt(res.Header.Get(RevisionHeader), 10, 64) // 0 of a service that does not say
 			p.note(rev)
 			return res, nil
@@ -100,6 +112,25 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		e = &c
 	}
 	return nil, e
+}
+
+// notTaken says that a manager did nothing with a request: it is cut off from the majority, or still starting.
+func notTaken(res *http.Response) bool {
+	return res.StatusCode == (&Error{Code: Minority}).Status() || res.StatusCode == (&Error{Code: Unreachable}).Status()
+}
+
+// again is the same request for another manager, where its body can be had once more.
+func again(r *http.Request) (*http.Request, bool) {
+	next := r.Clone(r.Context())
+	if r.Body == nil || r.Body == http.NoBody {
+		return next, true
+	}
+	if r.GetBody == nil {
+		return nil, false
+	}
+	body, err := r.GetBody()
+	next.Body = body
+	return next, err == nil
 }
 
 // note keeps the largest revision.

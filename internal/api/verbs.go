@@ -329,6 +329,8 @@ type Version struct {
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`
 	Revision int64     `json:"revision"`
+	Manager  string    `json:"manager"`        // its name in the pool
+	Stale    time.Time `json:"stale,omitzero"` // since when it is cut off from the majority
 	Who      string    `json:"who"`
 	Pin      string    `json:"pin"`  // of the service's key
 	API      []string  `json:"api"`  // addresses of the API

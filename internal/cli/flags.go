@@ -25,6 +25,7 @@ type flags struct {
 	quiet, verbose     bool
 	dryRun, yes, known bool
 	maxNodes, fanout   int
+	atLeast            int64
 	timeout            time.Duration
 }
 
@@ -32,6 +33,7 @@ func (s *session) commonFlags(c *cobra.Command) {
 	f := c.PersistentFlags()
 	f.StringVar(&s.flags.server, "server", "", "`address` of the service: unix:/path or https://host:port, or several with commas (MUSTER_SERVER)")
 	f.StringVar(&s.flags.identity, "identity", "", "PEM `file` with certificate, key and CA, for https (MUSTER_IDENTITY)")
+	f.Int64Var(&s.flags.atLeast, "at-least", 0, "answer from this `revision` or a newer one: what was written on another manager")
 	f.BoolVar(&s.flags.json, "json", false, "one JSON object a line, a trailer at the end")
 	f.BoolVar(&s.flags.fold, "fold", false, "fold equal answers also when the output is not a terminal")
 	f.BoolVar(&s.flags.noFold, "no-fold", false, "one line a node also on a terminal, as answers arrive")
@@ -90,7 +92,14 @@ func (s *session) client() (*api.Client, error) {
 	if s.asks != nil {
 		return s.asks, nil
 	}
-	o := api.Options{Server: s.flags.server, Identity: s.flags.identity}
+	o := api.Options{Server: s.flags.server, Identity: s.flags.identity, AtLeast: s.flags.atLeast}
+	told := false
+	o.Stale = func(since string) {
+		if !told {
+			told = true
+			s.warn("stale: the manager that answers has been cut off from the majority since %s; what it says may be old", since)
+		}
+	}
 	if o.Server == "" {
 		o.Server = s.env("MUSTER_SERVER")
 	}

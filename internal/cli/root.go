@@ -61,7 +61,7 @@ func (s *session) root() *cobra.Command {
 		power(s), bootdev(s), consoles(s),
 		images(s), deploy(s),
 		run(s), copyFiles(s),
-		users(s), roles(s), whoami(s), backup(s),
+		users(s), roles(s), whoami(s), managers(s), backup(s),
 		version(s), man(s),
 	)
 	plainUsage(r)

@@ -20,12 +20,14 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/store"
 )
 
 // Command is `muster serve`. node is the node program for images; it may be missing where no image is built.
 func Command(node []byte) *cobra.Command {
 	var cfg Config
-	var netns, level string
+	var netns, level, etcdPassword string
+	var etcd store.External
 	var ask bool
 	c := &cobra.Command{
 		Use:   "serve",
@@ -36,7 +38,9 @@ interfaces named with --boot, DHCP, TFTP and HTTP for machines that boot from th
 Without --boot nothing is answered on any network but the TLS API on the loopback address.
 The first start makes keys, a certificate authority and an administrator in the data directory.`,
 		Example: `  muster serve --data /var/lib/muster --boot eth1
-  muster serve --data ./data --netns muster-lab --boot br0     # beside: muster lab up`,
+  muster serve --data ./data --netns muster-lab --boot br0     # beside: muster lab up
+  muster serve --listen 10.1.0.2:7443 --join @join-string      # join: see muster manager add
+  muster serve --etcd https://db1:2379,https://db2:2379 --etcd-ca ca.pem --etcd-cert me.pem --etcd-key me.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if netns != "" {
@@ -65,6 +69,21 @@ The first start makes keys, a certificate authority and an administrator in the 
 					return err
 				}
 			}
+			if len(etcd.Endpoints) > 0 {
+				cfg.External = &etcd
+			}
+			if etcdPassword != "" {
+				if etcd.Password, err = secretFile("--etcd-password-file", etcdPassword); err != nil {
+					return err
+				}
+			}
+			if at, ok := strings.CutPrefix(cfg.Join, "@"); ok || cfg.Join == "-" {
+				word, err := secretFile("--join", or(at, "-"))
+				if err != nil {
+					return err
+				}
+				cfg.Join = word.Reveal()
+			}
 			cfg.Log, cfg.Node, cfg.Version = log, node, api.BuildVersion()
 			cfg.Ready = func(s *Server) { announce(cmd.ErrOrStderr(), s) }
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
@@ -80,9 +99,37 @@ The first start makes keys, a certificate authority and an administrator in the 
 	f.StringVar(&cfg.SiteKey.File, "site-key-file", "", "file of 32 random bytes that unlocks the secrets, such as a credential of systemd; default: the key lies in the data directory")
 	f.BoolVar(&ask, "passphrase", false, "unlock the secrets with a passphrase: asked for on a terminal, else one line of standard input")
 	c.MarkFlagsMutuallyExclusive("site-key-file", "passphrase")
+	f.StringVar(&cfg.Name, "name", "", "name of this manager in a pool (default the host's)")
+	f.StringVar(&cfg.Join, "join", "", "`string` that manager add printed on another host: become a manager of its pool; @FILE reads it from a file, - from standard input; needed once")
+	f.StringVar(&cfg.Advertise, "advertise", "", "address:port at which other managers reach this one (default the first of --listen that is not of this host only)")
+	f.StringSliceVar(&etcd.Endpoints, "etcd", nil, "addresses of an etcd of the site's own, https://host:2379, instead of the store in this process; may be repeated")
+	f.StringVar(&etcd.Cert, "etcd-cert", "", "PEM file of the certificate to show to it")
+	f.StringVar(&etcd.Key, "etcd-key", "", "PEM file of the key of --etcd-cert")
+	f.StringVar(&etcd.CA, "etcd-ca", "", "PEM file of the CA of its certificate")
+	f.StringVar(&etcd.User, "etcd-user", "", "user to log in to it as")
+	f.StringVar(&etcdPassword, "etcd-password-file", "", "file with the password of --etcd-user on its first line")
+	c.MarkFlagsMutuallyExclusive("join", "etcd")
 	f.StringVar(&netns, "netns", "", "network namespace to serve in, such as that of a lab; image builds still fetch packages outside of it")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
+}
+
+// secretFile reads the first line of a file; "-" is standard input.
+func secretFile(flag, path string) (model.Secret, error) {
+	in := os.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return model.Secret{}, &api.Error{Code: api.Usage, What: "serve " + flag, Why: err.Error()}
+		}
+		defer f.Close()
+		in = f
+	}
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return model.Secret{}, &api.Error{Code: api.Usage, What: "serve " + flag, Why: fmt.Sprintf("%s has nothing on its first line (%v)", path, err)}
+	}
+	return model.NewSecret(line), nil
 }
 
 // passphrase reads a line from a terminal without showing it, twice when it is a new one; else a line of the file.

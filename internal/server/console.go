@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -22,7 +23,11 @@ func (s *Server) reconcileConsoles(ctx context.Context) error {
 	for {
 		snap := s.store.Snapshot()
 		want := map[model.NodeName]bool{}
+		alive := s.keepers()
 		for n := range snap.Nodes() {
+			if s.name() != keeper(alive, n.Name) {
+				continue
+			}
 			if key, ok := s.consoleKey(snap, n); ok {
 				want[n.Name] = true
 				if err := s.consoles.Set(n.Name, key, s.serial(n.Name)); err != nil {
@@ -36,7 +41,9 @@ func (s *Server) reconcileConsoles(ctx context.Context) error {
 			}
 		}
 		have = want
-		err := s.store.Wait(ctx, func(now *model.Snapshot) bool { return now.Described != snap.Described })
+		err := s.store.Wait(ctx, func(now *model.Snapshot) bool {
+			return now.Described != snap.Described || !slices.Equal(alive, s.keepers())
+		})
 		if err != nil {
 			return err
 		}

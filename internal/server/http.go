@@ -29,7 +29,7 @@ type handler func(*Server, *request) error
 // verb wraps a handler: who may, which snapshot, how an error leaves.
 func (s *Server) verb(name string, may auth.Kind, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		q := &request{Request: r, w: w, who: s.certificates().From(r), snap: s.store.Snapshot(), id: requestID()}
+		q := &request{Request: r, w: w, who: s.who(r), snap: s.store.Snapshot(), id: requestID()}
 		s.stamp(w, q.snap)
 		err := allowed(q.snap, q.who, name, may)
 		if err != nil {
@@ -41,6 +41,16 @@ func (s *Server) verb(name string, may auth.Kind, h handler) http.HandlerFunc {
 			fail(w, err)
 		}
 	}
+}
+
+// who makes the request. A manager may ask for somebody whom it has let in: it hands on what another manager keeps.
+func (s *Server) who(r *http.Request) auth.Who {
+	w := s.certificates().From(r)
+	if w.Kind == auth.Manager && s.store.Snapshot().Manager(w.Manager) != nil {
+		w.Kind = auth.Administrator
+		w.Name = or(r.Header.Get(asHeader), w.Name)
+	}
+	return w
 }
 
 // prepare reads what the headers ask of any verb.

@@ -177,23 +177,9 @@ func taken(what, address, flag string, err error) *api.Error {
 // serve runs the web servers and the boot services until ctx ends. Where one cannot start, those that did must be ended by
 // ctx.
 func (ls *listeners) serve(ctx context.Context, g *errgroup.Group, s *Server) error {
-	var hosts []string
-	for _, l := range ls.tls {
-		if h, _, err := net.SplitHostPort(l.Addr().String()); err == nil {
-			hosts = append(hosts, h)
-		}
-	}
-	if name, err := os.Hostname(); err == nil {
-		hosts = append(hosts, name)
-	}
-	hosts = append(hosts, "localhost", "127.0.0.1", "::1")
-	tls, err := s.keys.ServerTLS(hosts)
-	if err != nil {
-		ls.close()
-		return err
-	}
 	var files tftpd.Files
 	if len(s.ifaces) > 0 {
+		var err error
 		if files, err = tftpd.Load(""); err != nil {
 			ls.close()
 			return err
@@ -201,9 +187,7 @@ func (ls *listeners) serve(ctx context.Context, g *errgroup.Group, s *Server) er
 	}
 	admin := s.administration()
 	s.web(ctx, g, ls.unix, admin, "socket")
-	for _, l := range ls.tls {
-		s.webTLS(ctx, g, l, admin, tls)
-	}
+	s.gate.open(admin)
 	var problems []error
 	for _, i := range s.ifaces {
 		place, err := s.bootPlace(i)

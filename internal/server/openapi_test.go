@@ -199,6 +199,7 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/images", "", ""},
 		{"/v1/images/{name}", "/v1/images/compute", ""},
 		{"/v1/consoles", "", ""},
+		{"/v1/managers", "", ""},
 		{"/v1/networks", "", ""},
 		{"/v1/users", "", ""},
 		{"/v1/roles", "", ""},

@@ -33,7 +33,16 @@ func translate(err error) *api.Error {
 	}
 	var st *store.Error
 	if errors.As(err, &st) {
-		return &api.Error{Code: api.Failed, What: st.What, Why: st.Why, Do: st.Do}
+		e := &api.Error{Code: api.Failed, What: st.What, Why: st.Why, Do: st.Do}
+		switch st.Kind {
+		case store.Occupied, store.Forbidden:
+			e.Code = api.Conflict
+		case store.NoMajority:
+			e.Code = api.Minority
+		case store.NoMember:
+			e.Code = api.Unknown
+		}
+		return e
 	}
 	var b *boot.Error
 	if errors.As(err, &b) {

@@ -61,6 +61,7 @@ func TestAtLeast_waits_for_the_revision(t *testing.T) {
 
 func TestAtLeast_says_how_far_behind(t *testing.T) {
 	s := start(t, shortDir(t))
+	s.known() // its own document is written
 	at := s.srv.store.Snapshot().Revision
 	began := time.Now()
 	res, b := s.get("/v1/version", api.AtLeastHeader, strconv.FormatInt(int64(at)+7, 10))

@@ -32,7 +32,6 @@ import (
 	"muster/internal/boot"
 	"muster/internal/console"
 	"muster/internal/identity"
-	"muster/internal/model"
 	"muster/internal/store"
 )
 
@@ -57,6 +56,14 @@ type Config struct {
 	Ready func(*Server)
 	// SiteKey says what the key is unlocked with under which secrets are sealed; nothing: it lies in Data, readable.
 	SiteKey identity.Source
+	// Name is this manager's name in a pool; a store keeps the one that it was made with. Empty: the host's name.
+	Name string
+	// Advertise is the "host:port" at which other managers reach this one; empty: the first address of Listen that is not of this host only.
+	Advertise string
+	// Join is a join string of a pool that this host is to become a manager of; empty: none.
+	Join string
+	// External is an etcd of the site's own instead of the member in this process.
+	External *store.External
 	// Version is what GET /v1/version answers.
 	Version string
 }
@@ -82,6 +89,9 @@ type Server struct {
 	ifaces   []iface
 	apis     []string
 	building atomic.Bool
+	gate     gate
+	peers    peers
+	was      atomic.Bool // this manager's own document was there
 	// stale says since when this manager is cut off from the majority, so that what it answers may be old. Nil: never.
 	stale func() time.Time
 
@@ -99,6 +109,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.HTTPPort = HTTPPort
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, started: time.Now()}
+	s.stale = s.cutOff
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -106,24 +117,20 @@ func Run(ctx context.Context, cfg Config) error {
 	if s.ifaces, err = findInterfaces(cfg.Boot); err != nil {
 		return err
 	}
-	// The store comes first: its lock keeps a second service out of the directory.
-	if s.store, err = store.Open(ctx, store.Options{Dir: filepath.Join(cfg.Data, "store"), Log: s.log}); err != nil {
-		return err
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	ls, err := s.openStore(ctx, g)
+	if err != nil {
+		cancel()
+		return errors.Join(err, g.Wait())
 	}
 	defer func() {
 		if err := s.store.Close(); err != nil {
 			s.log.Error("store", "err", err)
 		}
 	}()
-	var made bool
-	if s.keys, made, err = identity.Open(identity.Options{
-		Dir: filepath.Join(cfg.Data, "keys"), Fresh: empty(s.store.Snapshot()), SiteKey: cfg.SiteKey,
-	}); err != nil {
-		return err
-	}
-	if made {
-		s.log.Info("first start: made the CA, the service's keys and an administrator", "identity", s.keys.AdminBundle())
-	}
 	if s.engine, err = ipmi.New(ipmi.Options{Log: s.log}); err != nil {
 		return err
 	}
@@ -132,14 +139,6 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 
-	ls, err := s.listen()
-	if err != nil {
-		return err
-	}
-	parent := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, ctx := errgroup.WithContext(ctx)
 	if err := ls.serve(ctx, g, s); err != nil {
 		cancel()
 		return errors.Join(err, g.Wait())
@@ -148,6 +147,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.Go(func() error { return s.reconcileConsoles(ctx) })
 	g.Go(func() error { return s.watchPower(ctx) })
 	g.Go(func() error { return s.followKeys(ctx) })
+	g.Go(func() error { return s.keepPool(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -168,17 +168,6 @@ func Run(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// empty says that nothing was described yet, so nothing was sealed or signed.
-func empty(snap *model.Snapshot) bool {
-	for range snap.Groups() {
-		return false
-	}
-	for range snap.SealKeys() {
-		return false
-	}
-	return snap.Len() == 0
-}
-
 // Socket is the path of the unix socket.
 func (s *Server) Socket() string { return filepath.Join(s.cfg.Data, "muster.sock") }
 
@@ -194,7 +183,7 @@ func (s *Server) certificates() auth.Certificates {
 
 func (s *Server) version(q *request) error {
 	return q.answer(api.Version{
-		Version: s.cfg.Version, Started: s.started, Revision: int64(q.snap.Revision), Who: q.who.Name,
+		Version: s.cfg.Version, Started: s.started, Revision: int64(q.snap.Revision), Manager: string(s.name()), Stale: s.cutOff(), Who: q.who.Name,
 		Pin: s.keys.Pin(), API: s.apis, Boot: s.cfg.Boot, Data: s.cfg.Data,
 	})
 }

@@ -114,6 +114,16 @@ func attr(name, value string) api.Assignment {
 	return api.Assignment{Attr: name, Op: "=", Value: value}
 }
 
+// known waits until the manager has written its own document, the last thing that a start does by itself.
+func (s *service) known() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.srv.store.Wait(ctx, func(snap *model.Snapshot) bool { m := snap.Manager(s.srv.name()); return m != nil && m.Member != "" }); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // wants checks that an error has a code and says all of the words.
 func wants(t testing.TB, err error, code api.Code, words ...string) {
 	t.Helper()

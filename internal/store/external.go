@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"muster/internal/model"
 )
 
 // External says where etcd servers run that keep the documents instead of a member in this process. Several managers that name the same
@@ -28,7 +30,8 @@ type External struct {
 	// CA is the path of the PEM file of certificates that etcd's are signed with. Empty: those of the system.
 	CA string
 	// User and Password are of etcd's own user management. Empty: none.
-	User, Password string
+	User     string
+	Password model.Secret
 }
 
 func (x *External) at() string { return strings.Join(x.Endpoints, ", ") }
@@ -37,7 +40,7 @@ func (x *External) at() string { return strings.Join(x.Endpoints, ", ") }
 func connect(ctx context.Context, x *External, log *slog.Logger) (*engine, error) {
 	what := "open store in etcd at " + x.at()
 	cfg := clientv3.Config{
-		Context: context.WithoutCancel(ctx), Username: x.User, Password: x.Password,
+		Context: context.WithoutCancel(ctx), Username: x.User, Password: x.Password.Reveal(),
 		DialTimeout: 5 * time.Second, DialKeepAliveTime: 6 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallSendMsgSize: maxBytes, Logger: zap.New(&zapToSlog{log: log}),
 	}

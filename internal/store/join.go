@@ -109,7 +109,7 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 
 // joined notes that the new member has all that it needs to start by itself.
 func (s *Store) joined(j *Join) error {
-	if err := s.writeMark(mark{Store: "muster", Schema: Schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID, URL: j.URL}); err != nil {
+	if err := s.writeMark(mark{Store: "muster", Name: j.Name, Schema: Schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID, URL: j.URL}); err != nil {
 		return err
 	}
 	path := filepath.Join(s.opt.Dir, "join.json")

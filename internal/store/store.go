@@ -79,8 +79,12 @@ type Options struct {
 	// ChangeBytes is how many bytes of audit trail are kept; the oldest files go first. Zero means 1 GiB.
 	ChangeBytes int64
 
-	// Name is this manager's in the pool. Empty means "muster".
+	// Name is this manager's in the pool. A store keeps the one that it was made with, whatever is said here later; see [Store.Name]. Empty
+	// means "muster".
 	Name model.ManagerName
+	// Prepare is called once the directory belongs to this process, and before anything is opened: it may set Peer, Join and Mount. fresh says that there is no store
+	// yet; o.Name is the one that counts. Nil does nothing.
+	Prepare func(ctx context.Context, o *Options, fresh bool) error
 	// Peer is what this manager shows and trusts when it calls the others.
 	Peer PeerFiles
 	// Join makes a new directory's store a member of the pool; once it has become one it makes no difference. Nil: a new directory gets a
@@ -200,7 +204,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// Name is this manager's in the pool.
+func (s *Store) Name() model.ManagerName { return s.opt.Name }
+
 func (s *Store) open(ctx context.Context) error {
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
 	var err error
 	if s.opt.External != nil {
 		err = s.openExternal(ctx)
@@ -261,6 +271,27 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
+// prepare reads store.json, when there is one, and lets the caller say what else it takes.
+func (s *Store) prepare(ctx context.Context) error {
+	path := filepath.Join(s.opt.Dir, "store.json")
+	b, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(b, &s.mark); err != nil {
+			return s.damaged(fmt.Errorf("%s: %w", path, err))
+		}
+		if s.mark.Name != "" {
+			s.opt.Name = s.mark.Name
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return fileError("open store "+s.opt.Dir, path, err)
+	}
+	if s.opt.Prepare == nil {
+		return nil
+	}
+	return s.opt.Prepare(ctx, &s.opt, err != nil)
+}
+
 // openExternal connects to etcd elsewhere.
 func (s *Store) openExternal(ctx context.Context) (err error) {
 	if len(s.opt.External.Endpoints) == 0 {
@@ -308,11 +339,12 @@ const firstStart = 160 << 20
 
 // mark is the text of store.json.
 type mark struct {
-	Store   string    `json:"store"`
-	Schema  int       `json:"schema"`
-	Created time.Time `json:"created"`
-	Member  string    `json:"member,omitempty"` // that joined a pool, in hex
-	URL     string    `json:"url,omitempty"`    // by which the others reach it
+	Store   string            `json:"store"`
+	Name    model.ManagerName `json:"name,omitempty"`
+	Schema  int               `json:"schema"`
+	Created time.Time         `json:"created"`
+	Member  string            `json:"member,omitempty"` // that joined a pool, in hex
+	URL     string            `json:"url,omitempty"`    // by which the others reach it
 }
 
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
@@ -328,6 +360,13 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 	case err == nil:
 		if err := json.Unmarshal(b, &s.mark); err != nil {
 			return nil, nil, s.damaged(fmt.Errorf("%s: %w", path, err))
+		}
+		if s.mark.Name == "" { // made before managers had names
+			next := s.mark
+			next.Name = s.opt.Name
+			if err := s.writeMark(next); err != nil {
+				return nil, nil, err
+			}
 		}
 		if s.opt.Join != nil && s.opt.Join.ID != s.mark.Member {
 			return nil, nil, s.occupied()
@@ -372,7 +411,7 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 			return nil, nil, fileError(what, dir, err)
 		}
 	}
-	return nil, nil, s.writeMark(mark{Store: "muster", Schema: Schema, Created: time.Now().UTC().Truncate(time.Second)})
+	return nil, nil, s.writeMark(mark{Store: "muster", Name: s.opt.Name, Schema: Schema, Created: time.Now().UTC().Truncate(time.Second)})
 }
 
 func (s *Store) writeMark(m mark) error {

@@ -1,0 +1,398 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"muster/internal/api"
+	"muster/internal/auth"
+	"muster/internal/identity"
+	"muster/internal/model"
+	"muster/internal/store"
+)
+
+// invitationLife is how long a join string holds.
+const invitationLife = 24 * time.Hour
+
+// addManager invites: the new manager's document holds the hash of a one-time token, the join string the token.
+func (s *Server) addManager(q *request) error {
+	var in api.AddManager
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	what := "manager add " + in.Name
+	if s.cfg.External != nil {
+		return &api.Error{
+			Code: api.Usage, What: what, Why: "this pool's store is an etcd of its own: nobody needs an invitation",
+			Do: "Copy the data directory's keys/ to the new host and start there: muster serve --name " + in.Name + " --etcd … with the same addresses",
+		}
+	}
+	addr := s.advertised()
+	if addr == "" {
+		return &api.Error{
+			Code: api.Conflict, What: what, Why: "this manager listens on the loopback address only: no other host can reach it",
+			Do: "Start it with an address that the others reach: muster serve --listen ADDRESS:" + strconv.Itoa(APIPort),
+		}
+	}
+	if p := model.CheckName(in.Name); p != nil {
+		return p
+	}
+	if !in.DryRun {
+		if err := s.store.Advertise(q.Context(), "https://"+addr); err != nil {
+			return err
+		}
+	}
+	token, hash := identity.NewToken()
+	now := time.Now()
+	expires := now.Add(invitationLife)
+	_, err := s.commit(q.Context(), q, "manager add", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+		name := model.ManagerName(in.Name)
+		if m := snap.Manager(name); m != nil && m.Member != "" {
+			return nil, "", nil, &api.Error{Code: api.Conflict, What: what, Why: "it is in the pool", Do: "See: muster manager list. To replace a dead one: muster manager remove " + in.Name}
+		}
+		doc := &model.Manager{Name: name, Added: now, TokenHash: hash, TokenExpires: expires}
+		return []model.Op{{Kind: model.KindManager, Name: in.Name, Doc: doc}}, "invited " + in.Name, nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	join := Join{Version: 1, Name: in.Name, Token: token, Pin: s.keys.Pin(), Addresses: s.poolAddresses(q.snap)}
+	return q.answer(api.Invitation{Name: in.Name, Join: join.String(), Expires: expires})
+}
+
+// advertised is the address by which other managers reach this one, "" when none can.
+func (s *Server) advertised() string {
+	if s.cfg.Advertise != "" {
+		return s.cfg.Advertise
+	}
+	for _, a := range s.apis {
+		host, _, err := net.SplitHostPort(strings.TrimPrefix(a, "https://"))
+		ip := net.ParseIP(host)
+		if err == nil && ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+			return strings.TrimPrefix(a, "https://")
+		}
+	}
+	return ""
+}
+
+// poolAddresses are where a joining manager asks: here first, then the others.
+func (s *Server) poolAddresses(snap *model.Snapshot) []string {
+	out := []string{s.advertised()}
+	for m := range snap.Managers() {
+		if m.Member != "" && len(m.Addresses) > 0 && !slices.Contains(out, m.Addresses[0]) {
+			out = append(out, m.Addresses[0])
+		}
+	}
+	return out
+}
+
+// joinManager lets a manager in that shows the token of its invitation: it signs its key, adds it to the pool as a learner, which
+// [Server.promote] makes a voter when it has caught up, and gives it the keys that all managers share.
+func (s *Server) joinManager(q *request) error {
+	var in api.JoinManager
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	what := "manager join " + in.Name
+	denied := func(why string) error {
+		s.log.Warn("a manager was refused", "name", in.Name, "from", q.RemoteAddr, "why", why)
+		return &api.Error{Code: api.Denied, What: what, Why: why, Do: "Make a new join string on a manager of the pool: muster manager add " + in.Name}
+	}
+	key, err := identity.KeyOfCSR(in.CSR)
+	if err != nil {
+		return &api.Error{Code: api.Usage, What: what, Why: err.Error()}
+	}
+	if len(in.Addresses) == 0 {
+		return &api.Error{Code: api.Usage, What: what, Why: "it says no address", Do: "Start it with --listen ADDRESS:" + strconv.Itoa(APIPort)}
+	}
+	q.who = auth.Who{Kind: auth.Manager, Name: "manager " + in.Name}
+	name := model.ManagerName(in.Name)
+	_, err = s.commit(q.Context(), q, "manager join", false, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+		m := snap.Manager(name)
+		switch {
+		case m == nil:
+			return nil, "", nil, denied("nobody invited it")
+		case m.TokenHash == "" || identity.TokenHash(in.Token) != m.TokenHash:
+			return nil, "", nil, denied("its token is not that of the newest invitation")
+		case time.Now().After(m.TokenExpires):
+			return nil, "", nil, denied("its invitation ended at " + m.TokenExpires.Format(time.RFC3339))
+		case m.TokenKey != "" && m.TokenKey != key:
+			return nil, "", nil, denied("its token was used, with another key")
+		}
+		doc := *m
+		doc.TokenKey, doc.Addresses, doc.Schema, doc.Version = key, in.Addresses, in.Schema, in.Version
+		return []model.Op{{Kind: model.KindManager, Name: in.Name, Doc: &doc}}, in.Name + " joins from " + in.Addresses[0], nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	place, err := s.place(q.Context(), name, "https://"+in.Addresses[0])
+	if err != nil {
+		return err
+	}
+	bundle, err := s.keys.Export()
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(place)
+	if err != nil {
+		return err
+	}
+	return q.answer(api.Joined{Keys: bundle, Member: b})
+}
+
+// place keeps a place among the members; who asks again gets the same.
+func (s *Server) place(ctx context.Context, name model.ManagerName, url string) (store.Join, error) {
+	members, err := s.store.Members(ctx)
+	if err != nil {
+		return store.Join{}, err
+	}
+	out := store.Join{Name: name, URL: url}
+	for _, m := range members {
+		switch {
+		case m.Name != name:
+			out.Peers = append(out.Peers, m.URL)
+		case m.Learner && m.URL == url:
+			out.ID = m.ID
+		case m.Learner: // from another address, before
+			if err := s.store.RemoveMember(ctx, name); err != nil {
+				return store.Join{}, err
+			}
+		}
+	}
+	if out.ID != "" {
+		return out, nil
+	}
+	return s.store.AddMember(ctx, name, url)
+}
+
+func (s *Server) removeManager(q *request) error {
+	var in api.RemoveManager
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	what, name := "manager remove "+in.Name, model.ManagerName(in.Name)
+	m := q.snap.Manager(name)
+	if m == nil {
+		return &api.Error{Code: api.Unknown, What: what, Why: "there is no such manager", Do: "See: muster manager list"}
+	}
+	if in.Name == string(s.name()) && s.pooled() {
+		return &api.Error{Code: api.Conflict, What: what, Why: "it is the manager that you ask", Do: "Ask another one: --server https://…"}
+	}
+	alive := s.store.Alive()
+	left, voters := 0, 0
+	for o := range q.snap.Managers() {
+		if o.Name == name || o.Member == "" {
+			continue
+		}
+		voters++
+		if slices.Contains(alive, o.Name) {
+			left++
+		}
+	}
+	switch {
+	case m.Member != "" && voters == 0:
+		return &api.Error{Code: api.Conflict, What: what, Why: "it is the only manager"}
+	case m.Member != "" && left <= voters/2 && !in.Force:
+		return &api.Error{
+			Code: api.Conflict, What: what, Why: "of the " + strconv.Itoa(voters) + " that would be left only " + strconv.Itoa(left) + " are alive: no majority",
+			Do: "Start one of the silent ones, or use --force",
+		}
+	}
+	remove := func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+		if snap.Manager(name) == nil {
+			return nil, "", nil, &api.Error{Code: api.Conflict, What: what, Why: "it was removed meanwhile"}
+		}
+		return []model.Op{{Kind: model.KindManager, Name: in.Name}}, "removed " + in.Name, nil, nil
+	}
+	// The document goes first: a member without one is nobody's certificate any more, and removing the member can be asked for again.
+	rev, err := s.commit(q.Context(), q, "manager remove", in.DryRun, remove)
+	if err == nil && !in.DryRun && m.Member != "" {
+		err = s.store.RemoveMember(q.Context(), name)
+	}
+	if err != nil {
+		return err
+	}
+	return q.answer(api.Changed{Count: 1, Changes: []string{"manager " + in.Name + ": removed"}, Revision: int64(rev), DryRun: in.DryRun})
+}
+
+// listManagers asks every manager how it is, within a second.
+func (s *Server) listManagers(q *request) error {
+	members, err := s.store.Members(q.Context())
+	if err != nil && !store.IsKind(err, store.NoMajority) {
+		return err
+	}
+	alive := s.store.Alive()
+	var out []api.ManagerInfo
+	for m := range q.snap.Managers() {
+		i := api.ManagerInfo{Name: string(m.Name), Addresses: m.Addresses, Role: "equal", State: "silent", Version: m.Version, Self: m.Name == s.name()}
+		if m.Member == "" && s.cfg.External == nil {
+			i.Role, i.State = "invited", "-"
+		}
+		for _, e := range members {
+			if e.Name == m.Name {
+				i.Role = role(e)
+			}
+		}
+		if slices.Contains(alive, m.Name) {
+			i.State = "alive"
+		}
+		out = append(out, i)
+	}
+	ctx, cancel := context.WithTimeout(q.Context(), time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for n := range out {
+		i := &out[n]
+		switch {
+		case i.Self:
+			i.Revision, i.State = int64(q.snap.Revision), "alive"
+			if h := s.store.Health(); h.Leader == "" {
+				i.Stale = h.Since
+			}
+		case i.Role != "invited" && len(i.Addresses) > 0:
+			wg.Go(func() { s.askManager(ctx, i) })
+		}
+	}
+	wg.Wait()
+	return q.answer(out)
+}
+
+func role(m store.Member) string {
+	switch {
+	case m.Learner:
+		return "learner"
+	case m.Leader:
+		return "leader"
+	}
+	return "follower"
+}
+
+// askManager fills in what another manager says of itself.
+func (s *Server) askManager(ctx context.Context, i *api.ManagerInfo) {
+	var v api.Version
+	err := s.peers.get(ctx, i.Addresses[0], "/v1/version", &v)
+	if err != nil {
+		i.State, i.Why = "silent", err.Error()
+		if ctx.Err() != nil {
+			i.Why = "it does not answer"
+		}
+		return
+	}
+	i.State, i.Revision, i.Version, i.Stale = "alive", v.Revision, v.Version, v.Stale
+}
+
+// peers asks other managers, with this manager's certificate.
+type peers struct {
+	http *http.Client
+}
+
+func (p *peers) get(ctx context.Context, address, path string, out any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := p.http.Do(r)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			return op.Err
+		}
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return api.ReadError(res)
+	}
+	return json.NewDecoder(res.Body).Decode(out)
+}
+
+// keepPool keeps this manager's own document true, and makes voters of learners that have caught up.
+func (s *Server) keepPool(ctx context.Context) error {
+	for {
+		if err := s.writeSelf(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("this manager's own document is not written yet", "err", err)
+		}
+		s.promote(ctx)
+		again, cancel := context.WithTimeout(ctx, time.Second)
+		seen := s.store.Snapshot()
+		_ = s.store.Wait(again, func(now *model.Snapshot) bool { return now.Described != seen.Described })
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// promote is done by the leader alone.
+func (s *Server) promote(ctx context.Context) {
+	if s.store.Health().Leader != s.name() {
+		return
+	}
+	members, err := s.store.Members(ctx)
+	if err != nil {
+		return
+	}
+	for _, m := range members {
+		if !m.Learner || s.store.Snapshot().Manager(m.Name) == nil {
+			continue
+		}
+		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+		if err := s.store.Promote(limit, m.Name); err != nil {
+			s.log.Info("a new manager has not caught up yet", "manager", m.Name, "err", err)
+		} else {
+			s.log.Info("a new manager has caught up and votes now", "manager", m.Name)
+		}
+		cancel()
+	}
+}
+
+// writeSelf keeps the document of this manager true: where it is reached, which member it is, what it understands.
+func (s *Server) writeSelf(ctx context.Context) error {
+	members, err := s.store.Members(ctx)
+	if err != nil {
+		return err
+	}
+	var id string
+	for _, m := range members {
+		if m.Self {
+			id = m.ID
+		}
+	}
+	_, err = s.store.Update(ctx, func(snap *model.Snapshot) (*model.Change, error) {
+		old := snap.Manager(s.name())
+		doc := model.Manager{Name: s.name(), Added: time.Now()}
+		if old != nil {
+			s.was.Store(true)
+			doc = *old
+		} else if len(members) > 1 && id == "" || s.was.Load() {
+			return nil, nil // it was removed from the pool; the store ends soon
+		}
+		doc.Member, doc.Schema, doc.Version = id, store.Schema, s.cfg.Version
+		doc.TokenHash, doc.TokenKey, doc.TokenExpires = "", "", time.Time{}
+		doc.Addresses = nil
+		if a := s.advertised(); a != "" {
+			doc.Addresses = []string{a}
+		}
+		if old != nil && same(old, &doc) {
+			return nil, nil
+		}
+		return &model.Change{
+			Time: time.Now(), Actor: "muster", Verb: "manager", Request: requestID(), What: "manager " + string(s.name()) + " serves",
+			Ops: []model.Op{{Kind: model.KindManager, Name: string(s.name()), Doc: &doc}},
+		}, nil
+	})
+	return err
+}
+
+func same(a, b *model.Manager) bool {
+	return a.Member == b.Member && a.Schema == b.Schema && a.Version == b.Version && a.TokenHash == b.TokenHash && slices.Equal(a.Addresses, b.Addresses)
+}

@@ -1,0 +1,194 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"muster/internal/api"
+	"muster/internal/auth"
+	"muster/internal/identity"
+	"muster/internal/model"
+	"muster/internal/store"
+)
+
+// openStore opens the listeners, the keys and the store, in this order, because the other managers of a pool have to reach this one before its
+// store is ready; all of it under the store's lock, which keeps a second service out of the directory.
+func (s *Server) openStore(ctx context.Context, g *errgroup.Group) (ls *listeners, err error) {
+	var invited Join
+	made := false
+	if s.cfg.Join != "" {
+		if invited, err = ParseJoin(s.cfg.Join); err != nil {
+			return nil, err
+		}
+		s.cfg.Name = invited.Name
+	}
+	o := store.Options{
+		Dir: filepath.Join(s.cfg.Data, "store"), Log: s.log, Program: s.cfg.Version, External: s.cfg.External,
+		Name: model.ManagerName(or(s.cfg.Name, hostName())), Mount: s.gate.mount,
+	}
+	o.Prepare = func(ctx context.Context, o *store.Options, fresh bool) (err error) {
+		if ls, err = s.listen(); err != nil {
+			return err
+		}
+		if fresh && s.cfg.Join != "" {
+			if o.Join, err = s.join(ctx, invited); err != nil {
+				return err
+			}
+		}
+		// With an etcd of the site's own nobody knows yet whether something is sealed in it: without keys it is begun with new ones only where
+		// the directory is new; the end of this function looks.
+		if s.keys, made, err = identity.Open(identity.Options{Dir: filepath.Join(s.cfg.Data, "keys"), Fresh: fresh && s.cfg.Join == "", SiteKey: s.cfg.SiteKey}); err != nil {
+			return err
+		}
+		if made {
+			s.log.Info("first start: made the CA, the service's keys and an administrator", "identity", s.keys.AdminBundle())
+		}
+		files, err := s.keys.Manager(o.Name, s.hosts(ls), time.Now())
+		if err != nil {
+			return err
+		}
+		o.Peer = store.PeerFiles(files)
+		if err := s.peers.open(files); err != nil {
+			return err
+		}
+		return s.serveTLS(ctx, g, ls)
+	}
+	if s.store, err = store.Open(ctx, o); err != nil {
+		if ls != nil {
+			ls.close()
+		}
+		return nil, err
+	}
+	if made && !empty(s.store.Snapshot()) {
+		ls.close()
+		keys := filepath.Join(s.cfg.Data, "keys")
+		return nil, errors.Join(&api.Error{
+			Code: api.Usage, What: "keys", Why: "the store is not empty, and the keys that its secrets and nodes hang on are not in " + keys,
+			Do: "Remove that directory, copy keys/ of another manager to its place (but for manager.key and manager.crt), and start again",
+		}, s.store.Close())
+	}
+	return ls, nil
+}
+
+// empty says that nothing was described yet, so nothing was sealed or signed.
+func empty(snap *model.Snapshot) bool {
+	for range snap.Groups() {
+		return false
+	}
+	for range snap.SealKeys() {
+		return false
+	}
+	return snap.Len() == 0
+}
+
+// hostName is the first word of the host's name, where that can be a name.
+func hostName() string {
+	h, _ := os.Hostname()
+	h, _, _ = strings.Cut(h, ".")
+	if model.CheckName(h) != nil {
+		return ""
+	}
+	return h
+}
+
+// name is this manager's name in the pool.
+func (s *Server) name() model.ManagerName { return s.store.Name() }
+
+// hosts are the names and addresses that this manager's certificates are for.
+func (s *Server) hosts(ls *listeners) []string {
+	var hosts []string
+	for _, l := range ls.tls {
+		if h, _, err := net.SplitHostPort(l.Addr().String()); err == nil {
+			hosts = append(hosts, h)
+		}
+	}
+	if h, _, err := net.SplitHostPort(s.cfg.Advertise); err == nil {
+		hosts = append(hosts, h)
+	}
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, name)
+	}
+	return append(hosts, "localhost", "127.0.0.1", "::1")
+}
+
+// serveTLS serves what other managers' stores ask from the first moment on, and the API once the gate opens.
+func (s *Server) serveTLS(ctx context.Context, g *errgroup.Group, ls *listeners) error {
+	c, err := s.keys.ServerTLS(s.hosts(ls))
+	if err != nil {
+		return err
+	}
+	s.gate.certificates = s.certificates()
+	for _, l := range ls.tls {
+		s.webTLS(ctx, g, l, &s.gate, c)
+	}
+	return nil
+}
+
+// gate is the handler of the TLS listeners. Until the store is ready it lets nothing in but the stores of other managers.
+type gate struct {
+	certificates auth.Certificates
+	peers, admin atomic.Pointer[http.Handler]
+}
+
+// mount takes the handler for the other managers' stores.
+func (g *gate) mount(h http.Handler) { g.peers.Store(&h) }
+
+// open lets the API in.
+func (g *gate) open(h http.Handler) { g.admin.Store(&h) }
+
+// peerPaths are what etcd's members ask of each other; see store.PeerHandler.
+var peerPaths = []string{"/raft", "/members", "/leases", "/version", "/downgrade"}
+
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	to := &g.admin
+	if slices.ContainsFunc(peerPaths, func(p string) bool { return r.URL.Path == p || strings.HasPrefix(r.URL.Path, p+"/") }) {
+		if g.certificates.From(r).Kind != auth.Manager {
+			fail(w, &api.Error{Code: api.Denied, What: r.URL.Path, Why: "only the managers of the pool ask this"})
+			return
+		}
+		to = &g.peers
+	}
+	h := to.Load()
+	if h == nil {
+		w.Header().Set("Retry-After", "1")
+		fail(w, &api.Error{Code: api.Unreachable, What: "muster", Why: "it is starting", Do: "Ask again in a second"})
+		return
+	}
+	(*h).ServeHTTP(w, r)
+}
+
+// open makes the client with which this manager asks others: it shows its certificate and trusts the pool's CA.
+func (p *peers) open(f identity.PeerFiles) error {
+	pem, err := os.ReadFile(f.CA)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	p.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: roots,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // it is renewed while the service runs
+				c, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+				return &c, err
+			},
+		},
+		DialContext: (&net.Dialer{Timeout: time.Second}).DialContext, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
+	}}
+	return nil
+}
+
+// cutOff says since when this manager is cut off from the majority: what it answers may be old, and it takes no change. Zero: it is not.
+func (s *Server) cutOff() time.Time { return s.store.Health().Since }
