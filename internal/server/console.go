@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -104,7 +105,37 @@ func (s *Server) listConsoles(q *request) error {
 	for _, i := range s.consoles.List() {
 		out = append(out, api.ConsoleInfo{Node: string(i.Node), State: recording(i), Since: i.Since, Bytes: i.Bytes, Watchers: i.Watchers})
 	}
+	if s.pooled() && q.Header.Get(asHeader) == "" {
+		out = append(out, s.consolesElsewhere(q)...)
+	}
 	return q.answer(out)
+}
+
+// consolesElsewhere are those that other managers keep; of one that does not answer within a second there are none.
+func (s *Server) consolesElsewhere(q *request) []api.ConsoleInfo {
+	ctx, cancel := context.WithTimeout(q.Context(), time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	var all []api.ConsoleInfo
+	var asked sync.WaitGroup
+	for _, name := range s.keepers() {
+		m := q.snap.Manager(name)
+		if name == s.name() || m == nil || len(m.Addresses) == 0 {
+			continue
+		}
+		asked.Go(func() {
+			var some []api.ConsoleInfo
+			if err := s.peers.get(ctx, m.Addresses[0], "/v1/consoles", q.who.Name, &some); err != nil {
+				s.log.Warn("consoles of another manager", "manager", name, "err", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, some...)
+		})
+	}
+	asked.Wait()
+	slices.SortFunc(all, func(a, b api.ConsoleInfo) int { return model.Natural(a.Node, b.Node) })
+	return all
 }
 
 // recording is "recording", or why not.
@@ -125,6 +156,9 @@ func (s *Server) consoleLog(q *request) error {
 		return err
 	}
 	n := node.Name
+	if done, err := s.handOn(q, n); done || err != nil {
+		return err
+	}
 	var in api.ConsoleLog
 	if err := q.query(&in); err != nil {
 		return err
@@ -175,6 +209,9 @@ func (s *Server) attachConsole(q *request) error {
 		return err
 	}
 	n := node.Name
+	if done, err := s.handOn(q, n); done || err != nil {
+		return err
+	}
 	var in api.ConsoleAttach
 	if err := q.query(&in); err != nil {
 		return err

@@ -279,7 +279,7 @@ func role(m store.Member) string {
 // askManager fills in what another manager says of itself.
 func (s *Server) askManager(ctx context.Context, i *api.ManagerInfo) {
 	var v api.Version
-	err := s.peers.get(ctx, i.Addresses[0], "/v1/version", &v)
+	err := s.peers.get(ctx, i.Addresses[0], "/v1/version", "muster", &v)
 	if err != nil {
 		i.State, i.Why = "silent", err.Error()
 		if ctx.Err() != nil {
@@ -295,11 +295,13 @@ type peers struct {
 	http *http.Client
 }
 
-func (p *peers) get(ctx context.Context, address, path string, out any) error {
+// get asks another manager for a document, on behalf of somebody.
+func (p *peers) get(ctx context.Context, address, path, as string, out any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+path, nil)
 	if err != nil {
 		return err
 	}
+	r.Header.Set(asHeader, as)
 	res, err := p.http.Do(r)
 	if err != nil {
 		var op *net.OpError

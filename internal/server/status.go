@@ -233,10 +233,14 @@ func (s *Server) watchPower(ctx context.Context) error {
 
 func (s *Server) askPower(ctx context.Context) {
 	snap := s.store.Snapshot()
+	keepers := s.keepers()
 	slots := make(chan struct{}, powerFanout)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for n := range snap.Nodes() {
+		if keeper(keepers, n.Name) != s.name() {
+			continue
+		}
 		if a, err := snap.Attr(n, "bmc.address"); err != nil || a == "" {
 			continue
 		}
