@@ -150,18 +150,37 @@ func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch m
 	}
 }
 
-// trimChanges removes the change records beyond those that are kept, once the timeline has them on disk.
+// orderAt is how far the change records were at some time.
+type orderAt struct {
+	order uint64
+	at    time.Time
+}
+
+// trimChanges removes the change records beyond those that are kept, once the timeline has them on disk. Young ones stay, however many they are:
+// another manager may still have to find out by them whether its commit was made, see settle. Only tend calls it.
 func (s *Store) trimChanges(ctx context.Context) error {
-	order, keep := s.order.Load(), uint64(s.opt.Changes)
-	if order < s.trimmed.Load()+keep+trimEvery {
+	now := orderAt{s.order.Load(), time.Now()}
+	if n := len(s.orders); n == 0 || now.order >= s.orders[n-1].order+trimEvery {
+		s.orders = append(s.orders, now)
+	}
+	i := 0
+	for i < len(s.orders) && now.at.Sub(s.orders[i].at) >= s.opt.trimAge {
+		i++
+	}
+	if i == 0 || now.order < uint64(s.opt.Changes) {
+		return nil
+	}
+	below := min(s.orders[i-1].order, now.order-uint64(s.opt.Changes))
+	if below < s.trimmed.Load()+trimEvery {
 		return nil
 	}
 	if err := s.timeline.sync(); err != nil {
 		return err
 	}
-	if _, err := s.engine.client.Delete(ctx, changePrefix, clientv3.WithRange(changeKey(order-keep))); err != nil {
+	if _, err := s.engine.client.Delete(ctx, changePrefix, clientv3.WithRange(changeKey(below))); err != nil {
 		return err
 	}
-	s.trimmed.Store(order - keep)
+	s.orders = slices.Delete(s.orders, 0, i-1)
+	s.trimmed.Store(below)
 	return nil
 }

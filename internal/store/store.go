@@ -79,6 +79,8 @@ type Options struct {
 	Mount func(http.Handler)
 	// External says where etcd runs when it does not run in this process; the directory has the timeline only. Nil: it runs in this process.
 	External *External
+
+	trimAge time.Duration // change records younger than that are not removed; zero means settleLimit and a minute
 }
 
 func (o *Options) setDefaults() {
@@ -95,6 +97,9 @@ func (o *Options) setDefaults() {
 	o.Reserve = max(o.Reserve, 0)
 	if o.Changes == 0 {
 		o.Changes = 10_000
+	}
+	if o.trimAge == 0 {
+		o.trimAge = settleLimit + time.Minute
 	}
 	if o.EventFile == 0 {
 		o.EventFile = 8 << 20
@@ -131,6 +136,7 @@ type Store struct {
 	trim    chan struct{} // wakes tend: many change records
 	beat    chan struct{} // wakes keepAlive: the pool may have grown
 	trimmed atomic.Uint64 // change records below are removed
+	orders  []orderAt     // how far the records were, oldest first; of tend alone
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
