@@ -99,6 +99,7 @@ func (p *managerProcess) main() {
 	}
 	s, err := Open(context.Background(), Options{
 		Dir: p.Dir, Name: model.ManagerName(p.Name), Peer: p.Files, Join: p.Join, Mount: g.mount, Log: log, EventFile: 100_000,
+		Changes: 100, // what is removed too early is missed
 	})
 	if err != nil {
 		fail(err)
@@ -513,6 +514,9 @@ var registers = porcupine.Model{
 // wrote, and reads of something else than what was written last.
 func explain(ops []porcupine.Operation) string {
 	var b strings.Builder
+	line := func(o porcupine.Operation) {
+		fmt.Fprintf(&b, "    client %d: %+v found %q, from %v to %v\n", o.ClientId, o.Input, o.Output, time.Duration(o.Call), time.Duration(o.Return))
+	}
 	wrote, found := map[string]porcupine.Operation{}, map[string][]porcupine.Operation{}
 	for _, o := range ops {
 		in, out := o.Input.(swap), o.Output.(string)
@@ -521,10 +525,11 @@ func explain(ops []porcupine.Operation) string {
 			if out != unknown {
 				found[out] = append(found[out], o)
 			}
+			if out == in.value {
+				b.WriteString("  a request was made twice, and found what it wrote itself:\n")
+				line(o)
+			}
 		}
-	}
-	line := func(o porcupine.Operation) {
-		fmt.Fprintf(&b, "    client %d: %+v found %q, from %v to %v\n", o.ClientId, o.Input, o.Output, time.Duration(o.Call), time.Duration(o.Return))
 	}
 	for value, by := range found {
 		if len(by) > 1 {
@@ -647,18 +652,22 @@ func TestFaults(t *testing.T) {
 			i = (i + 1 + random.IntN(2)) % 3
 		}
 		faulty := all[i]
-		if leader {
-			kind.Store(int64(r % 2))
-			faultAt.Store(time.Now().UnixNano())
+		failed := func() {
+			if leader {
+				kind.Store(int64(r % 2))
+				faultAt.Store(time.Now().UnixNano())
+			}
 		}
 		if r%2 == 0 {
 			faulty.kill()
+			failed()
 			pause(20, 1500)
 			if err := faulty.start(t); err != nil {
 				t.Fatalf("round %d: %v", r, err)
 			}
 		} else {
 			w.plug(t, i, false)
+			failed()
 			pause(20, 2500)
 			if r%10 == 5 {
 				eventually(t, "the one that is cut off to notice", func() bool {
