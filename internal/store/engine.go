@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -195,10 +197,17 @@ func (g *engine) await(ctx context.Context, pool bool) error {
 	}
 }
 
-// campaign makes a member that has no leader ask for votes at once: a lone one elects itself so, without waiting for an election time.
+// campaign makes a member that has no leader ask for votes at once: a lone one elects itself so, without waiting for an election time. It waits
+// until raft knows that what it has committed is applied: before that raft looks through its log for changes of the pool, and panics
+// where etcd has let go of entries meanwhile. etcd tells raft's own view by expvar only, and only that of the member that was started last: another
+// one elects itself as it always would.
 func (g *engine) campaign(ctx context.Context) {
-	if g.member.Lead() == 0 {
-		self := uint64(g.member.MemberID())
+	self := uint64(g.member.MemberID())
+	published, _ := expvar.Get("raft.status").(expvar.Func)
+	if g.member.Lead() != 0 || published == nil {
+		return
+	}
+	if st, ok := published.Value().(raft.Status); ok && st.ID == self && st.HardState != nil && st.Applied >= st.GetCommit() {
 		_ = g.member.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self})
 	}
 }

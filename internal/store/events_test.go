@@ -496,7 +496,7 @@ func TestWhatIsLostIsToldAgain(t *testing.T) {
 
 func TestOldChangeRecordsAreRemoved(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, Options{Dir: dir, Changes: 10})
+	s := open(t, Options{Dir: dir, Changes: 10, trimAge: 1})
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
@@ -521,11 +521,31 @@ func TestOldChangeRecordsAreRemoved(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, Options{Dir: dir, Changes: 10})
+	s = open(t, Options{Dir: dir, Changes: 10, trimAge: 1})
 	commit(t, s, change("set", node("n0")))
 	events, err := s.Events(EventQuery{})
 	if want := (trimEvery + 100) / 8 * 8; err != nil || len(events) != want {
 		t.Errorf("got %d events, %v, want %d", len(events), err, want)
+	}
+}
+
+// By the record of a change a manager finds out whether it was made, when the answer was lost: it must find it, however much the others write
+// meanwhile.
+func TestYoungChangeRecordsStay(t *testing.T) {
+	s := open(t, Options{Changes: 10})
+	rev := commit(t, s, change("set", node("a")))
+	key := s.changes.from(s.changes.order.Load()) + "-" + s.changes.tag
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for range 2 * trimEvery / 16 {
+				commit(t, s, change("set", node(fmt.Sprint("n", w))))
+			}
+		})
+	}
+	wg.Wait()
+	if got, err := s.settle(t.Context(), key); err != nil || got != rev {
+		t.Fatalf("got %d, %v, want %d", got, err, rev)
 	}
 }
 

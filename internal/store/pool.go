@@ -50,9 +50,8 @@ type Health struct {
 const (
 	// maxLearners is how many managers may be on their way into the pool at once.
 	maxLearners = 4
-	// catchUp is how many entries a member may have missed before it gets the whole database. It is more than a start may find since the last
-	// snapshot (engine.go): raft would let go of entries then that it still looks at when a lone member campaigns ([engine.campaign]).
-	catchUp = 1000
+	// catchUp is how many entries a member may have missed before it gets the whole database.
+	catchUp = 100
 	// settled is how long etcd wants members to have been connected before it lets the pool change (its HealthInterval), and a little more.
 	settled = 7 * time.Second
 )

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -82,6 +83,7 @@ type family struct {
 	tag   string // of this process: two managers never use the same key
 	keep  int
 	bytes int64
+	age   time.Duration // younger ones are not removed
 	order atomic.Uint64 // of the newest record
 
 	mu   sync.Mutex
@@ -93,6 +95,7 @@ type recordSize struct {
 	order uint64
 	rev   model.Revision
 	size  int64
+	at    time.Time // when this process saw it
 }
 
 // from is a key that no record of that order, or a larger one, lies before.
@@ -111,7 +114,7 @@ func (f *family) note(r *record, size int) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.have = append(f.have, recordSize{r.order, r.Revision, int64(size)})
+	f.have = append(f.have, recordSize{r.order, r.Revision, int64(size), time.Now()})
 	f.size += int64(size)
 }
 
@@ -133,26 +136,31 @@ func (f *family) reset(have []recordSize) {
 	defer f.mu.Unlock()
 	slices.SortFunc(have, func(a, b recordSize) int { return cmp.Compare(a.rev, b.rev) })
 	f.have, f.size = have, 0
-	for _, r := range have {
+	now := time.Now()
+	for i, r := range have {
+		have[i].at = now
 		f.size += r.size
 	}
 }
 
-// trimAt returns the order below which records are to be removed, zero when there are too few for that.
-func (f *family) trimAt() uint64 {
+// trimAt returns the order below which records are to be removed, zero when there are too few for that. Young ones stay, however many they are:
+// another manager may still have to find out by them whether its transaction was made, see settle.
+func (f *family) trimAt(now time.Time) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.have) < f.keep+trimEvery && f.size <= f.bytes+f.bytes/8 {
+	n, size := 0, f.size
+	for n < len(f.have) && (len(f.have)-n > f.keep || size > f.bytes) && now.Sub(f.have[n].at) >= f.age {
+		size -= f.have[n].size
+		n++
+	}
+	if n < trimEvery && (n == 0 || f.size <= f.bytes+f.bytes/8) {
 		return 0
 	}
-	size := f.size
-	for i, r := range f.have {
-		if len(f.have)-i <= f.keep && size <= f.bytes {
-			return r.order
-		}
-		size -= r.size
+	below := f.order.Load() + 1
+	for _, r := range f.have[n:] {
+		below = min(below, r.order)
 	}
-	return f.order.Load() + 1
+	return below
 }
 
 // hole is the revision from which on a family is complete in etcd, when that is after the given one: records between were removed.
@@ -206,7 +214,7 @@ func sortRecords(records []*record) {
 // trimRecords removes the records beyond those that are kept, once the journals have them on disk.
 func (s *Store) trimRecords(ctx context.Context) error {
 	for _, f := range []*family{s.changes, s.told} {
-		order := f.trimAt()
+		order := f.trimAt(time.Now())
 		if order == 0 {
 			continue
 		}

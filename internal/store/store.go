@@ -95,6 +95,8 @@ type Options struct {
 	Mount func(http.Handler)
 	// External says where etcd runs when it does not run in this process; the directory has the timeline only. Nil: it runs in this process.
 	External *External
+
+	trimAge time.Duration // change records younger than that are not removed; zero means settleLimit and a minute
 }
 
 func (o *Options) setDefaults() {
@@ -111,6 +113,9 @@ func (o *Options) setDefaults() {
 	o.Reserve = max(o.Reserve, 0)
 	if o.Changes == 0 {
 		o.Changes = 10_000
+	}
+	if o.trimAge == 0 {
+		o.trimAge = settleLimit + time.Minute
 	}
 	if o.EventFile == 0 {
 		o.EventFile = 8 << 20
@@ -186,8 +191,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	tag := rand.Text()[:8]
 	s := &Store{
 		opt: o, log: o.Log, lock: l, teller: newTeller(), missed: make(chan struct{}, 1),
-		changes: &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes},
-		told:    &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes},
+		changes: &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes, age: o.trimAge},
+		told:    &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes, age: o.trimAge},
 		pulse:   newPulse(), beat: make(chan struct{}, 1),
 		observed: make(map[model.NodeName]*model.State),
 		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), swollen: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),

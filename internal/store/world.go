@@ -77,7 +77,7 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 			if err != nil {
 				return nil, nil, err
 			}
-			sizes[r.family] = append(sizes[r.family], recordSize{r.order, r.Revision, int64(len(kv.Value))})
+			sizes[r.family] = append(sizes[r.family], recordSize{order: r.order, rev: r.Revision, size: int64(len(kv.Value))})
 			if mod >= since {
 				records = append(records, r)
 			}
@@ -299,7 +299,7 @@ func (s *Store) publish(w *world) {
 	if old != w {
 		close(old.next)
 	}
-	if s.changes.trimAt() > 0 || s.told.trimAt() > 0 {
+	if now := time.Now(); s.changes.trimAt(now) > 0 || s.told.trimAt(now) > 0 {
 		wake(s.trim)
 	}
 }
