@@ -98,7 +98,10 @@ role attr: the range bmc.password=x is wrong: bmc.password is secret: asking for
 role unknown: the range n1,n7,everything,-nothing is wrong: noderange, column 4: 2 names are neither node nor group: n7,nothing. Did you mean n1 for n7?`},
 		{"removed while in use", []Op{{Kind: KindRole, Name: "operator"}}, "role operator: 2 users have it: eva, kim_1. Take it away from them first"},
 		{"groups that roles name", []Op{
-			node("n1", nil), node("n2", nil), node("n3", nil), {Kind: KindGroup, Name: "compute"}, {Kind: KindGroup, Name: "secret"}, {Kind: KindGroup, Name: "left"},
+			node("n1", nil), node("n2", nil), node("n3", nil),
+			{Kind: KindGroup, Name: "compute"},
+			{Kind: KindGroup, Name: "secret"},
+			{Kind: KindGroup, Name: "left"},
 			role("mender", "n1", "power"), group("rack1", ""), group("rack2", ""),
 		}, `group compute: role operator names it: its range is compute. Change that first: muster role set operator range=…
 group secret: role most names it: its range is everything,-secret. Change that first: muster role set most range=…`},
