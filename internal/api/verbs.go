@@ -15,7 +15,7 @@ type Assignment struct {
 	Secret *SecretValue `json:"secret,omitempty"` // instead of Value for attributes of a secret kind
 }
 
-// SecretValue carries a secret from the client to the service, where it is sealed; it is the only document that
+// SecretValue carries a secret from the client to the service, where it is sealed, or used at once; it is the only document that
 // renders one, and no answer of the service holds it.
 type SecretValue struct {
 	Plain string `json:"plain"`

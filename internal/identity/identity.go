@@ -210,12 +210,21 @@ func load(o Options) (*Authority, error) {
 	var problems []error
 	for _, n := range names {
 		path := filepath.Join(o.Dir, n)
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = a.take(n, b)
+		bad := func(err error) { problems = append(problems, fmt.Errorf("key file %s cannot be used: %w", path, err)) }
+		read := readPrivate
+		if !strings.HasSuffix(n, ".key") { // everybody may have it
+			read = readThere
 		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("key file %s cannot be used: %w. Put it back from a backup", path, err))
+		b, err := read(o.Dir, n)
+		switch {
+		case err != nil:
+			bad(err)
+		case b == nil:
+			bad(errors.New("it is not there. Put it back from a backup"))
+		default:
+			if err := a.take(n, b); err != nil {
+				bad(fmt.Errorf("%w. Put it back from a backup", err))
+			}
 		}
 	}
 	site, r, err := openSite(o.Dir, o.SiteKey)

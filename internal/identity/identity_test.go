@@ -67,6 +67,23 @@ func TestOpen_keeps_files_private(t *testing.T) {
 	}
 }
 
+func TestOpen_refuses_private_keys_that_others_may_use(t *testing.T) {
+	_, dir := open(t)
+	for _, n := range []string{"ca.key", "server.key", "ssh.key", "ca.crt", "ssh.pub"} {
+		path := filepath.Join(dir, n)
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := Open(Options{Dir: dir})
+		if private := strings.HasSuffix(n, ".key"); private != (err != nil) || private && !strings.Contains(err.Error(), "chmod 600 "+path) {
+			t.Errorf("%s: %v", n, err)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestOpen_names_every_damaged_file_and_makes_none_anew(t *testing.T) {
 	_, dir := open(t)
 	for _, n := range []string{"server.key", "seal.key"} {

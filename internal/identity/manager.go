@@ -8,9 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,16 +89,16 @@ func (a *Authority) holds(certText []byte, key crypto.PublicKey, want *x509.Cert
 // ownKey reads the manager's own key; where there is none it makes one.
 func ownKey(dir string) (*ecdsa.PrivateKey, error) {
 	path := filepath.Join(dir, managerKey)
-	b, err := os.ReadFile(path)
-	if err == nil {
+	b, err := readPrivate(dir, managerKey)
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	if b != nil {
 		k, err := parseKey(b)
 		if err != nil {
 			return nil, fmt.Errorf("key file %s cannot be used: %w. Remove it; another one is made", path, err)
 		}
 		return k, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("key file %s: %w", path, err)
 	}
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -174,8 +174,27 @@ func currentSite(s *model.Snapshot) *model.SealKey {
 //
 // Who had the old site key and a copy of the store of that time can still read that copy; rotate the data keys as well.
 func (a *Authority) ChangeSiteKey(s *model.Snapshot, to Source, now time.Time) ([]model.Op, error) {
+	o, err := to.opener(nil)
+	if err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.changeSiteKey(s, o, now)
+}
+
+// RotateSiteKey is ChangeSiteKey with the source so far.
+func (a *Authority) RotateSiteKey(s *model.Snapshot, now time.Time) ([]model.Op, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.site.source == nil {
+		return nil, errors.New("change of the site key: what opens it here was changed, and is not known since. Start the service anew with what opens it now")
+	}
+	return a.changeSiteKey(s, a.site.source, now)
+}
+
+// changeSiteKey is called with mu held.
+func (a *Authority) changeSiteKey(s *model.Snapshot, o *opener, now time.Time) ([]model.Op, error) {
 	if err := a.UseKeys(s.SealKeys()); err != nil {
 		return nil, fmt.Errorf("change of the site key: %w", err)
 	}
@@ -188,11 +207,7 @@ func (a *Authority) ChangeSiteKey(s *model.Snapshot, to Source, now time.Time) (
 			next = k
 		}
 	}
-	o, err := to.opener(nil)
-	if err != nil {
-		return nil, err
-	}
-	p := &pending{}
+	p, err := &pending{}, error(nil)
 	if p.Lock, err = o.lock(next); err != nil {
 		return nil, err
 	}

@@ -273,7 +273,13 @@ func (r *ring) take(k *model.SealKey) error {
 		r.sites = append(r.sites, s)
 		return nil
 	}
-	r.data[k.ID], err = newGCM([]byte(key.Reveal()))
+	s, err := newSiteKey([]byte(key.Reveal()))
+	if err == nil && s.id == k.ID { // nothing is sealed right under a site key
+		err = fmt.Errorf("data key %s: its document says that it is none of the site keys, and it is one. Restore the store from a backup", k.ID)
+	}
+	if err == nil {
+		r.data[k.ID] = s.gcm
+	}
 	return err
 }
 

@@ -203,6 +203,19 @@ func TestUseKeys_names_a_damaged_document_and_takes_the_others(t *testing.T) {
 }
 
 // The keys directory of the first version: seal.key, no data keys, envelopes of v1.
+// Who can write to the store must not make the site key seal by itself.
+func TestUseKeys_takes_no_site_key_for_a_data_key(t *testing.T) {
+	a, _ := open(t)
+	other := randomSiteKey()
+	doc := &model.SealKey{ID: other.id, Created: noon}
+	a.site.stored.wrap(doc, other.key)
+	w := newWorld(t)
+	w.commit(model.Op{Kind: model.KindSealKey, Name: doc.ID, Doc: doc})
+	if _, err := a.Sealer(w.snap.SealKeys(), noon); err == nil || !strings.Contains(err.Error(), doc.ID) {
+		t.Errorf("Sealer: %v", err)
+	}
+}
+
 func TestUnseal_reads_what_the_first_version_sealed(t *testing.T) {
 	a, dir := open(t)
 	text := sealV1(a, "calvin")

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/crypto/argon2"
@@ -40,6 +41,9 @@ type Source struct {
 	File string
 	// Passphrase counts when File is empty.
 	Passphrase model.Secret
+
+	// cost is what a passphrase is worked with where a lock is made; zero is newArgon's. It is for tests of this room: nobody else can set it.
+	cost argon
 }
 
 // How a lock is opened.
@@ -134,11 +138,14 @@ type argon struct {
 	Salt    []byte `json:"salt"`
 }
 
-// newArgon is the second recommended option of RFC 9106 §4: about 0.1 s.
-func newArgon() *argon {
-	a := &argon{Time: 3, Memory: 64 << 10, Threads: 4, Salt: make([]byte, 16)}
-	_, _ = rand.Read(a.Salt)
-	return a
+// newArgon is the second recommended option of RFC 9106 §4, about 0.1 s, or the cost given, with a fresh salt.
+func newArgon(cost argon) *argon {
+	if cost.Time == 0 {
+		cost = argon{Time: 3, Memory: 64 << 10, Threads: 4}
+	}
+	cost.Salt = make([]byte, 16)
+	_, _ = rand.Read(cost.Salt)
+	return &cost
 }
 
 // check keeps a damaged file from taking all memory.
@@ -168,13 +175,22 @@ func (s Source) opener(a *argon) (*opener, error) {
 		o.key, o.argon = model.NewSecret(string(b)), nil
 	case byPassphrase:
 		if a == nil {
-			o.argon = newArgon()
+			o.argon = newArgon(s.cost)
 		} else if err := a.check(); err != nil {
 			return nil, err
 		}
 		o.key = model.NewSecret(string(argon2.IDKey([]byte(s.Passphrase.Reveal()), o.argon.Salt, o.argon.Time, o.argon.Memory, o.argon.Threads, keySize)))
 	}
 	return o, nil
+}
+
+// Check says what is wrong with a source.
+func (s Source) Check() error {
+	if s.by() != byFile {
+		return nil
+	}
+	_, err := readSource(s.File)
+	return err
 }
 
 // readSource reads the file of a source: 32 bytes as they are, or in PEM form.
@@ -328,7 +344,16 @@ type kept struct {
 	next    *opener  // of pending; nil when it was found at the start
 }
 
-// readPrivate reads a file that only the service may read; nil when it is not there.
+// readThere reads a file; nil when it is not there.
+func readThere(dir, name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// readPrivate is readThere for a file that only the service may use.
 func readPrivate(dir, name string) ([]byte, error) {
 	path := filepath.Join(dir, name)
 	f, err := os.Open(path)
@@ -344,7 +369,11 @@ func readPrivate(dir, name string) ([]byte, error) {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("others may use it (mode %04o). Forbid it: chmod 600 %s; if somebody may have read it, change the site key", mode, path)
+		do := "chmod 600 " + path
+		if strings.HasPrefix(name, "seal.") {
+			do += "; if somebody may have read it: muster secret rotate --site-key"
+		}
+		return nil, fmt.Errorf("others may use it (mode %04o). Forbid it: %s", mode, do)
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return nil, fmt.Errorf("it belongs to user %d, the service is user %d. Give it to the service: chown %d %s", st.Uid, os.Geteuid(), os.Geteuid(), path)
@@ -442,7 +471,12 @@ func mismatch(want, given string) string {
 	say := map[string]string{
 		byNothing: "nothing", byFile: "a file that is kept elsewhere (--site-key-file)", byPassphrase: "a passphrase (--passphrase)",
 	}
-	return "by " + say[want] + ", and " + say[given] + " was given. Start the service as before; what opens it is changed while it runs"
+	flag := map[string]string{byNothing: "--readable", byFile: "--site-key-file FILE", byPassphrase: "--passphrase"}
+	start := "Start it with " + flag[want]
+	if want == byNothing {
+		start = "Start it without " + flag[given]
+	}
+	return "by " + say[want] + ", and " + say[given] + " was given. " + start + "; to change that while it runs: muster secret rotate --site-key " + flag[given]
 }
 
 // writeLock puts a lock in its place, instead of what is there.

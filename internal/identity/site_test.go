@@ -13,7 +13,10 @@ import (
 	"muster/internal/model"
 )
 
-func passphrase(s string) Source { return Source{Passphrase: model.NewSecret(s)} }
+// passphrase is one that takes next to no work.
+func passphrase(s string) Source {
+	return Source{Passphrase: model.NewSecret(s), cost: argon{Time: 1, Memory: 8, Threads: 1}}
+}
 
 // credential is a file as systemd lays it down.
 func credential(t testing.TB, fill byte) Source {
@@ -109,8 +112,7 @@ func TestOpen_makes_nothing_anew_for_a_wrong_passphrase(t *testing.T) {
 // Who has the keys directory and not what opens it learns nothing.
 func TestOpen_locked_keeps_the_site_key_out_of_the_directory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
-	src := passphrase("correct horse")
-	a := openBy(t, dir, src)
+	a := openBy(t, dir, Source{Passphrase: model.NewSecret("correct horse")}) // with the work that a service takes
 	b, err := os.ReadFile(filepath.Join(dir, sealLocked))
 	if err != nil {
 		t.Fatal(err)
@@ -435,6 +437,32 @@ func TestSettleSiteKey_never_goes_back_to_an_old_source(t *testing.T) {
 		t.Errorf("after a start: %v, %v", changed, err)
 	}
 	w.reads("in the end", openBy(t, dir, to), "r1n1", "calvin")
+}
+
+func TestRotateSiteKey_keeps_what_opens_it(t *testing.T) {
+	for what, src := range map[string]Source{"plain": {}, "file": credential(t, 0), "passphrase": passphrase("x")} {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "keys")
+			a := openBy(t, dir, src)
+			w := newWorld(t)
+			w.set(a, "r1n1", "calvin")
+			for round := range 2 {
+				old := a.site.stored.id
+				ops, err := a.RotateSiteKey(w.snap, noon.Add(time.Duration(round)*time.Hour))
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.commit(ops...)
+				if changed, err := a.SettleSiteKey(w.snap); !changed || err != nil {
+					t.Fatalf("settled %v, %v", changed, err)
+				}
+				if a = openBy(t, dir, src); a.site.stored.id == old {
+					t.Error("it is the same site key")
+				}
+				w.reads("after a start", a, "r1n1", "calvin")
+			}
+		})
+	}
 }
 
 func TestKeepSiteKey_takes_a_refused_change_back(t *testing.T) {

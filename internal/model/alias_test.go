@@ -29,7 +29,7 @@ func TestAnAliasStandsForItsNode(t *testing.T) {
 	}
 	for expr, want := range map[string]string{
 		"login": "[n1]", "www[1-2]": "[n1 n2]", "www1-www2,n3": "[n1 n2 n3]", "everything,-www1": "[n2 n3]", "compute@www2": "[n2]", "@login": "[n1]",
-		"web": "[n1 n2]", "n1": "[n1]", "www3": "noderange, column 1: no node or group www3",
+		"web": "[n1 n2]", "n1": "[n1]", "www3": "noderange, column 1: no node or group www3. Did you mean www1?", "lgoin": "noderange, column 1: no node or group lgoin. Did you mean login?",
 	} {
 		if got := expand(expr); got != want {
 			t.Errorf("%s: got %s, want %s", expr, got, want)

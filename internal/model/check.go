@@ -301,7 +301,9 @@ func (c *checker) group(name string, g *Group) {
 		return
 	}
 	slices.Sort(changed)
+	empty := true
 	for m := range c.s.membersOf(g.Name) {
+		empty = false
 		n := c.s.Node(m)
 		if c.put[n] {
 			continue // looked at as a whole
@@ -313,6 +315,52 @@ func (c *checker) group(name string, g *Group) {
 		for _, a := range changed {
 			c.value(n, a)
 		}
+	}
+	if empty {
+		c.circles(g, changed)
+	}
+}
+
+// circles tells what of a group's expressions goes in a circle by what the group and Everything give. It is asked where there is no member:
+// those that there are may have values of their own.
+func (c *checker) circles(g *Group, changed []AttrName) {
+	written := func(a AttrName) string {
+		if v, ok := g.Attrs[a]; ok {
+			return v
+		}
+		if e := c.s.byGroup[Everything]; e != nil {
+			return e.Attrs[a]
+		}
+		return ""
+	}
+	done := map[AttrName]bool{} // those that lead to no circle that was not told
+	var line []AttrName
+	var follow func(a AttrName)
+	follow = func(a AttrName) {
+		if i := slices.Index(line, a); i >= 0 {
+			p := circle(line[i:])
+			p.Group, p.Attr = g.Name, a
+			c.tell(*p)
+			return
+		}
+		if done[a] || isSecret(a) {
+			return
+		}
+		line = append(line, a)
+		if v := written(a); hasExpression(v) {
+			if e, err := c.s.memo.parse(v); err == nil {
+				for _, used := range e.attrs {
+					follow(used)
+				}
+			}
+		} else if doc, ok := Lookup(a); ok && doc.common != nil && v == "" {
+			follow(refOf(a))
+		}
+		line = line[:len(line)-1]
+		done[a] = true
+	}
+	for _, a := range changed {
+		follow(a)
 	}
 }
 
@@ -368,7 +416,7 @@ func (c *checker) deployment(name string, d *Deployment) {
 	}
 }
 
-// removed checks that no node lists a group that is gone.
+// removed checks that no node lists a group that is gone, and no role names it: what the role allows would be less, or more, without a word.
 func (c *checker) removed(name GroupName) {
 	var members []string
 	for n := range c.s.listing(name) {
@@ -376,6 +424,15 @@ func (c *checker) removed(name GroupName) {
 	}
 	if len(members) > 0 {
 		c.tell(Problem{Group: name, What: fmt.Sprintf("%d nodes still list it", len(members)), Why: cut(noderange.Fold(members)), Do: "Take them out of it first"})
+	}
+	for r := range c.s.Roles() {
+		if r.Range == "" {
+			continue
+		}
+		_, err := noderange.Expand(c.s.World(), r.Range, noderange.Options{})
+		if e := (*noderange.Error)(nil); errors.As(err, &e) && slices.ContainsFunc(e.Unknown, func(u noderange.Unknown) bool { return u.Name == string(name) }) {
+			c.tell(Problem{Group: name, What: "role " + string(r.Name) + " names it", Why: "its range is " + quoted(r.Range), Do: "Change that first: muster role set " + string(r.Name) + " range=…"})
+		}
 	}
 }
 

@@ -87,6 +87,20 @@ func TestCheckTellsAllProblemsAtOnce(t *testing.T) {
 		{"a group that goes", []Op{{Kind: KindGroup, Name: "compute"}}, []string{
 			"group compute: 1 nodes still list it: n1. Take them out of it first",
 		}},
+		{"a circle in a group without members", []Op{
+			group("new", "", "custom.a={custom.b}", "custom.b=x{custom.c}", "custom.c={custom.a}", "custom.d={custom.a}", "custom.e={custom.f}", "custom.f=1", "custom.g={custom.g}"),
+			group("nobody", "~none", "net.boot.gateway={net.boot.gateway}", "net.boot.network={net.boot.domain}"),
+		}, []string{
+			"group new: custom.a: the expressions go in a circle: custom.a uses custom.b uses custom.c uses custom.a. Give one of them a value of its own",
+			"group new: custom.g: the expressions go in a circle: custom.g uses custom.g. Give one of them a value of its own",
+			"group nobody: net.boot.gateway: the expressions go in a circle: net.boot.gateway uses net.boot.gateway. Give one of them a value of its own",
+			"group nobody: net.boot.network: the expressions go in a circle: net.boot.network uses net.boot.domain uses net.boot.network. Give one of them a value of its own",
+		}},
+		{"a circle with what everything gives", []Op{group("new", "", "custom.a={custom.b}"), group("everything", "", "custom.b={custom.a}"), node("n1", nil, "custom.a=x")}, []string{
+			"group new: custom.a: the expressions go in a circle: custom.a uses custom.b uses custom.a. Give one of them a value of its own",
+			"n5: custom.b: {custom.a} has no value: custom.a is not set",
+		}},
+		{"a circle that its member does not go in", []Op{group("new", "", "custom.a={custom.b}", "custom.b={custom.a}"), node("n7", []GroupName{"new"}, "custom.b=1")}, nil},
 		{"a group that goes with its members", []Op{{Kind: KindGroup, Name: "compute"}, node("n1", nil)}, nil},
 		{"not for groups", []Op{group("compute", "", "node.comment=x")}, []string{
 			"group compute: node.comment is not for groups: it is about one node. Set it on nodes",

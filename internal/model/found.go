@@ -5,7 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// found is what readers worked out: it stays right as long as nothing changes that people write.
+// found is what readers worked out of single nodes: it stays right as long as nothing changes that people write.
+//
+// The columns of the archive (index.go) do not serve here. They are made for all nodes at once, 0.1 s of 100,000, which is wrong for who
+// asks for a few; and they are of the snapshot's own documents, while a reader may ask about a node as it might be: to find that out takes a
+// search of the tree. Measured at 100,000 nodes, an address that is an expression takes 0.95 µs to work out, 0.6 µs from a cell, 0.75 µs from a
+// column that is there.
 type found struct {
 	roles   sync.Map // range → *noderange.Set
 	columns sync.Map // AttrName → keptValues

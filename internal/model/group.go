@@ -170,6 +170,13 @@ func (w world) Groups() iter.Seq[string] {
 	}
 }
 
+// Aliases yields all aliases.
+func (s *Snapshot) Aliases() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		s.aliases.Scan(func(h holder) bool { return yield(h.key) })
+	}
+}
+
 func (w world) Group(name string) (*noderange.Set, bool) { return w.group(name, false) }
 
 func (w world) Match(q noderange.Query, within *noderange.Set) (*noderange.Set, error) {

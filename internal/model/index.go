@@ -446,10 +446,12 @@ func (c *column) void(st *step) bool {
 		return true
 	}
 	if !isGlob(c.attr) {
-		return st.attrs[AttrName(c.attr)]
+		a := AttrName(c.attr)
+		doc, _ := Lookup(a)
+		return st.attrs[a] || doc.common != nil && st.attrs[refOf(a)]
 	}
 	for a := range st.attrs {
-		if ok, err := path.Match(c.attr, string(a)); ok && err == nil {
+		if ok, err := path.Match(c.attr, string(a)); ok && err == nil || isRef(a) { // a network gives others
 			return true
 		}
 	}

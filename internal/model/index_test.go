@@ -21,7 +21,7 @@ func anyOps(t *rapid.T) []Op {
 		var out []string
 		for range rapid.IntRange(0, 3).Draw(t, "attrs") {
 			out = append(out, pick("attr",
-				"location.rack=r1", "location.rack=r2", "location.rack=", "location.rack=r{n1}", "custom.a={location.rack}", "custom.a=plain", "custom.b=x", "custom.b={custom.a}",
+				"net.boot.network=x", "location.rack=r1", "location.rack=r2", "location.rack=", "location.rack=r{n1}", "custom.a={location.rack}", "custom.a=plain", "custom.b=x", "custom.b={custom.a}",
 				"net.boot.mac=52:54:00:00:00:01", "net.boot.address=10.0.0.{n1}", "net.boot.prefix=24", "net.boot.dns=10.0.0.1 10.0.0.2", "console.speed=9600", "bmc.port=0624",
 				"net.boot.dns=+ 10.0.0.3", "net.boot.network=lan", "net.boot.network={custom.b}", "custom.a={rack}", "custom.b={net.boot.domain}"))
 		}
@@ -44,7 +44,7 @@ func anyOps(t *rapid.T) []Op {
 		case 1:
 			ops = append(ops, group(pick("static group", "a", "b", "c", "everything"), "", attrs()...))
 		case 2:
-			ops = append(ops, group(pick("dynamic group", "d", "e"), pick("range", "location.rack=r1", "~n[1-5]", "a,n7", "(a,b)@custom.b!=x", "@a,-n[1-3]", "custom.*=x", "c[1-3],other"), attrs()...))
+			ops = append(ops, group(pick("dynamic group", "d", "e"), pick("range", "net.boot.domain=x", "other,-n5", "location.rack=r1", "~n[1-5]", "a,n7", "(a,b)@custom.b!=x", "@a,-n[1-3]", "custom.*=x", "c[1-3],other"), attrs()...))
 		case 3:
 			ops = append(ops, Op{Kind: KindGroup, Name: pick("group that goes", "a", "b", "c", "d", "e")})
 		case 4:
@@ -63,6 +63,9 @@ func anyOps(t *rapid.T) []Op {
 			op := node(name, groups, attrs()...)
 			if alias := map[string]NodeName{"n1": "other", "n2": "c3", "n3": "b", "n4": "n5"}[name]; alias != "" && rapid.Bool().Draw(t, "alias") {
 				op.Doc.(*Node).Aliases = []NodeName{alias}
+			}
+			if rapid.IntRange(0, 4).Draw(t, "locked") == 0 {
+				op.Doc.(*Node).Lock = &Lock{Actor: "root"}
 			}
 			ops = append(ops, op)
 		}
@@ -103,6 +106,168 @@ func TestViewsAgreeWithTheNodes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestIndexesAreThoseOfAWorldBuiltAfresh compares all that is found from the documents and kept with every change, after any history,
+// with what one change makes that puts the same documents.
+func TestIndexesAreThoseOfAWorldBuiltAfresh(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := Empty()
+		for range rapid.IntRange(1, 12).Draw(t, "changes") {
+			before := s
+			s = applied(t, s, anyOps(t)...)
+			sameIndexes(t, s)
+			if rapid.Bool().Draw(t, "ask") { // now and then, so that views are taken over many steps
+				sameViews(t, s)
+			}
+			sameIndexes(t, before) // the old one is as it was
+		}
+		sameViews(t, s)
+	})
+}
+
+// TestAskedValuesFollowTheNetworkOfAGroup asks for what a network gives before and after a group names it.
+func TestAskedValuesFollowTheNetworkOfAGroup(t *testing.T) {
+	s := apply(t, Empty(), network("lan", "10.0.0.0/8", "10.0.0.1"), group("g", ""), node("n1", []GroupName{"g"}), node("n2", nil))
+	for _, term := range []string{"net.boot.prefix=8", "net.*.prefix=8"} {
+		if got, err := s.Expand("("+term+")", noderange.Options{}); err != nil || len(got) > 0 {
+			t.Fatalf("%s: %v, %v", term, got, err)
+		}
+		next := apply(t, s, group("g", "", "net.boot.network=lan"))
+		if got, err := next.Expand("("+term+")", noderange.Options{}); err != nil || fmt.Sprint(got) != "[n1]" {
+			t.Errorf("%s: %v, %v; want n1", term, got, err)
+		}
+	}
+}
+
+// TestPortsFollowTheMembersOfDynamicGroups changes who is in one without touching the nodes themselves.
+func TestPortsFollowTheMembersOfDynamicGroups(t *testing.T) {
+	const mac = "52:54:00:00:00:01"
+	has := func(s *Snapshot, want string) {
+		t.Helper()
+		got := ""
+		if n := s.NodeByMAC(mac); n != nil {
+			got = string(n.Name)
+		}
+		if got != want {
+			t.Errorf("%s is of %q, want %q", mac, got, want)
+		}
+	}
+	s := apply(t, Empty(), group("z", ""), group("dyn", "z", "net.boot.mac="+mac), node("n1", []GroupName{"z"}))
+	has(s, "n1")
+	has(apply(t, s, node("z", nil)), "z") // the name means a node now
+
+	// n1 is in dyn by the network that it has without dyn.
+	s = apply(t, Empty(), network("lan", "10.0.0.0/8", "10.0.0.1"), network("other", "11.0.0.0/8", "11.0.0.1"), group("everything", "", "net.boot.network=lan"),
+		group("dyn", "net.boot.gateway=10.0.0.1", "net.boot.mac="+mac, "net.boot.network=other"), node("n1", nil))
+	has(s, "n1")
+	has(apply(t, s, network("lan", "10.0.0.0/8", "10.0.0.2")), "")
+}
+
+func afresh(t *rapid.T, s *Snapshot) *Snapshot {
+	var ops []Op
+	for n := range s.Networks() {
+		ops = append(ops, Op{KindNetwork, string(n.Name), n})
+	}
+	for g := range s.Groups() {
+		ops = append(ops, Op{KindGroup, string(g.Name), g})
+	}
+	for n := range s.Nodes() {
+		ops = append(ops, Op{KindNode, string(n.Name), n})
+	}
+	for i, op := range ops { // Apply stamps what it is given
+		switch d := op.Doc.(type) {
+		case *Network:
+			c := *d
+			ops[i].Doc = &c
+		case *Group:
+			c := *d
+			ops[i].Doc = &c
+		case *Node:
+			c := *d
+			ops[i].Doc = &c
+		}
+	}
+	return applied(t, Empty(), ops...)
+}
+
+func sameIndexes(t *rapid.T, s *Snapshot) {
+	show := func(s *Snapshot) map[string]string {
+		groups, portsOf := map[GroupName]string{}, map[NodeName]ports{}
+		for name, g := range s.byGroup {
+			ports := slices.Sorted(slices.Values(g.ports))
+			groups[name] = fmt.Sprint(g.Group == s.groups.get(name), g.plan != nil, ports, g.expressions)
+		}
+		var dynamic []GroupName
+		for _, g := range s.dynamic {
+			dynamic = append(dynamic, g.Name)
+		}
+		for n := range s.Nodes() {
+			if p := s.ports.get(n.Name); p != nil {
+				portsOf[n.Name] = *p
+			}
+		}
+		names := s.Names()
+		all := []string{}
+		for id := range names.Len() {
+			all = append(all, names.Name(id))
+		}
+		return map[string]string{
+			"members": fmt.Sprint(s.members.Items()), "groups": fmt.Sprint(groups), "dynamic groups": fmt.Sprint(dynamic),
+			"aliases": fmt.Sprint(s.aliases.Items()), "MACs": fmt.Sprint(s.macs.Items()), "addresses": fmt.Sprint(s.addrs.Items()), "nodes in networks": fmt.Sprint(s.inNet.Items()),
+			"ports": fmt.Sprint(s.ports.tree.Len(), portsOf), "names": fmt.Sprint(all),
+		}
+	}
+	fresh := afresh(t, s)
+	want := show(fresh)
+	for what, got := range show(s) {
+		if got != want[what] {
+			t.Fatalf("%s:\n%s\nwant:\n%s", what, got, want[what])
+		}
+	}
+	for a := range fresh.used { // those that were used once may be there still
+		if !s.used[a] {
+			t.Fatalf("%s is used, and not noted", a)
+		}
+	}
+}
+
+// sameViews compares the views.
+func sameViews(t *rapid.T, s *Snapshot) {
+	fresh := afresh(t, s)
+	for _, static := range []bool{false, true} {
+		for name, g := range s.byGroup {
+			if got, want := s.roll(g, static), fresh.roll(fresh.byGroup[name], static); !got.Equal(want) {
+				t.Fatalf("roll of %s (static: %v): %d members, want %d", name, static, got.Len(), want.Len())
+			}
+		}
+		for _, attr := range []string{"location.rack", "custom.a", "custom.b", "net.boot.dns", "net.boot.domain", "net.boot.network", "net.boot.address", "custom.*", "net.*.domain"} {
+			show := func(s *Snapshot) string {
+				var doc *Attr
+				if !isGlob(attr) {
+					doc, _ = Lookup(AttrName(attr))
+				}
+				c := s.column(attr, doc, static)
+				var out []string
+				for id, k := range c.rows {
+					v := ""
+					switch i := int(k) - len(c.values.values); {
+					case c.wrong[id] != nil:
+						v = "wrong"
+					case i >= 0:
+						v = c.more[i]
+					default:
+						v = c.values.values[k]
+					}
+					out = append(out, s.Names().Name(id)+"="+v)
+				}
+				return fmt.Sprintf("%q", out)
+			}
+			if got, want := show(s), show(fresh); got != want {
+				t.Fatalf("column %s (static: %v):\n%s\nwant:\n%s", attr, static, got, want)
+			}
+		}
+	}
 }
 
 func agree(t *rapid.T, s *Snapshot, term string) {

@@ -412,11 +412,7 @@ func about(a AttrName, err error) *Problem {
 func (e *evaluator) work(a AttrName, written string) (string, error) {
 	const most = 1000 // attributes that one value may use, counting each use
 	if i := slices.Index(e.stack, a); i >= 0 {
-		var circle []string
-		for _, x := range append(e.stack[i:], a) {
-			circle = append(circle, string(x))
-		}
-		return "", &Problem{What: "the expressions go in a circle", Why: strings.Join(circle, " uses "), Do: "Give one of them a value of its own"}
+		return "", circle(e.stack[i:])
 	}
 	if e.steps++; e.steps > most {
 		return "", &Problem{What: "the expression is too much work", Why: fmt.Sprintf("it uses more than %d attributes", most)}
@@ -432,6 +428,16 @@ func (e *evaluator) work(a AttrName, written string) (string, error) {
 		e.steps = 0
 	}
 	return v, fault
+}
+
+// circle says that each of these attributes uses the next one, and the last the first.
+func circle(of []AttrName) *Problem {
+	var line []string
+	for _, a := range of {
+		line = append(line, string(a))
+	}
+	line = append(line, line[0])
+	return &Problem{What: "the expressions go in a circle", Why: strings.Join(line, " uses "), Do: "Give one of them a value of its own"}
 }
 
 // isSecret says that the values of an attribute are sealed.

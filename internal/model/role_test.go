@@ -97,6 +97,14 @@ role range: the range n[1 is wrong: noderange, column 2: this [ is not closed. C
 role attr: the range bmc.password=x is wrong: bmc.password is secret: asking for it would tell it. Ask for another attribute
 role unknown: the range n1,n7,everything,-nothing is wrong: noderange, column 4: 2 names are neither node nor group: n7,nothing. Did you mean n1 for n7?`},
 		{"removed while in use", []Op{{Kind: KindRole, Name: "operator"}}, "role operator: 2 users have it: eva, kim_1. Take it away from them first"},
+		{"groups that roles name", []Op{
+			node("n1", nil), node("n2", nil), node("n3", nil),
+			{Kind: KindGroup, Name: "compute"},
+			{Kind: KindGroup, Name: "secret"},
+			{Kind: KindGroup, Name: "left"},
+			role("mender", "n1", "power"), group("rack1", ""), group("rack2", ""),
+		}, `group compute: role operator names it: its range is compute. Change that first: muster role set operator range=…
+group secret: role most names it: its range is everything,-secret. Change that first: muster role set most range=…`},
 		{"removed with its users", []Op{{Kind: KindRole, Name: "most"}, user("odd")}, ""},
 		{"managers and keys", []Op{{KindManager, "m_1", &Manager{Name: "m_1"}}, {KindManager, "m2", &Manager{Name: "m3"}}, {KindSealKey, "0123ABCD", &SealKey{ID: "1"}}}, `manager m_1: m_1 cannot be a name: it holds '_'. Use letters, digits, dashes and dots (RFC 1123)
 manager m2: its document is put under another name than m3
@@ -107,6 +115,17 @@ data key 0123ABCD: it holds no key`},
 		if got := told(Check(s, c.ops)); got != c.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", c.name, got, c.want)
 		}
+	}
+}
+
+func TestCheckOfAGroupThatARangeOfGroupsNames(t *testing.T) {
+	s := apply(t, Empty(), group("rack1", ""), group("rack2", ""), group("rack3", ""), role("r", "rack[1-2]", "power"))
+	want := `group rack2: role r names it: its range is rack[1-2]. Change that first: muster role set r range=…`
+	if got := told(Check(s, []Op{{Kind: KindGroup, Name: "rack2"}, {Kind: KindGroup, Name: "rack3"}})); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := told(Check(s, []Op{{Kind: KindGroup, Name: "rack2"}, role("r", "rack1", "power")})); got != "" {
+		t.Errorf("changed with it: %s", got)
 	}
 }
 

@@ -231,7 +231,10 @@ func build(old *Snapshot, c *Change) (*builder, error) {
 	if !b.shared {
 		b.regroup()
 	}
-	b.record()
+	meant := b.meant()
+	// Who is in a dynamic group may hang on what a name stands for, and on a network that the node would be in without it.
+	b.all = b.all || (meant || b.step.all) && b.rangesGivePorts()
+	b.record(meant)
 	if b.all {
 		for n := range b.s.Nodes() {
 			b.dirty = append(b.dirty, n.Name)
@@ -453,8 +456,20 @@ func (b *builder) aliases(was, is *Node) {
 	}
 }
 
-// record adds the step of the change to the history.
-func (b *builder) record() {
+// rangesGivePorts says that the ports of a node may hang on the dynamic groups that it is in.
+func (b *builder) rangesGivePorts() bool {
+	for _, g := range b.s.dynamic {
+		for a := range g.Attrs {
+			if isPort(a) || isRef(a) || b.s.isUsed(a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// record adds the step of the change to the history. meant is what the method says.
+func (b *builder) record(meant bool) {
 	st := &b.step
 	for pair := range slices.Chunk(b.were, 2) {
 		was, is := pair[0], pair[1]
@@ -483,7 +498,7 @@ func (b *builder) record() {
 			st.linked = st.linked || b.s.isUsed(a)
 		}
 	}
-	st.linked = st.linked || b.meant()
+	st.linked = st.linked || meant
 	if st.all || len(st.nodes) > 0 || len(b.were) > 0 {
 		if len(st.nodes) > 64+b.s.Len()/64 { // its names would be kept for long
 			st.nodes, st.all = nil, true

@@ -429,25 +429,20 @@ func (t *Touch) undo(s *Snapshot, rev Revision) (any, []Problem) {
 }
 
 // patched applies a merge patch to a document. It returns what it makes of it, and the members of the given document that the patch
-// may touch as a tree. The attributes of nodes and groups, which are many, go no way through JSON.
+// may touch as a tree. The attributes of nodes and groups, which are many, go no way through JSON; where nothing else changes, nor does the rest.
 func patched(doc any, patch map[string]any) (any, map[string]any, error) {
-	var attrs *map[AttrName]string
-	var body any
+	var attrs *map[AttrName]string // those of the document
+	var kept *map[AttrName]string  // those of body
+	body := doc
 	switch d := doc.(type) {
 	case *Node:
 		n := *d
-		n.Attrs = nil
-		body, attrs = &n, &d.Attrs
+		n.Attrs, n.Revision = nil, 0
+		body, attrs, kept = &n, &d.Attrs, &n.Attrs
 	case *Group:
 		g := *d
-		g.Attrs = nil
-		body, attrs = &g, &d.Attrs
-	default:
-		body = doc
-	}
-	tree, err := treeOf(body)
-	if err != nil {
-		return nil, nil, err
+		g.Attrs, g.Revision = nil, 0
+		body, attrs, kept = &g, &d.Attrs, &g.Attrs
 	}
 	rest := patch
 	var own map[AttrName]string
@@ -466,6 +461,14 @@ func patched(doc any, patch map[string]any) (any, map[string]any, error) {
 				delete(own, AttrName(a))
 			}
 		}
+		if len(rest) == 0 {
+			*kept = own
+			return body, map[string]any{"attrs": *attrs}, nil
+		}
+	}
+	tree, err := treeOf(body)
+	if err != nil {
+		return nil, nil, err
 	}
 	b, err := json.Marshal(merge(tree, rest))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // What keeps a request from nodes stands here: roles, and locks. A verb over nodes comes by with the nodes that it was asked for
 // ([request.nodes], [request.disturbs]); a change comes by again with the documents that it puts, on the newest snapshot.
 
-// lifts are the verbs that look at locks by themselves, and one that changes documents of nodes but nothing about them.
-var lifts = []string{"lock", "unlock", "group rename"}
+// lifts are the verbs that look at locks by themselves, and those that change documents of nodes but nothing about them.
+var lifts = []string{"lock", "unlock", "group rename", "secret rotate"}
 
 // may asks whether the roles of the party allow the verb on the nodes.
 func (q *request) may(snap *model.Snapshot, verb string, names []model.NodeName) error {

@@ -96,6 +96,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/undo", "undo", admin, (*Server).undo, api.Undo{}, one(api.Changed{}), ""},
 		{"POST /v1/secret/reveal", "secret reveal", admin, (*Server).reveal, api.Reveal{}, lines(api.Revealed{}), ""},
 		{"POST /v1/secret/rotate", "secret rotate", admin, (*Server).rotateSecrets, api.RotateSecrets{}, one(api.Changed{}), ""},
+		{"POST /v1/secret/site-key", "secret rotate", admin, (*Server).changeSiteKey, api.ChangeSiteKey{}, one(api.Changed{}), ""},
 		{"POST /v1/backup", "backup", admin, (*Server).backup, api.Backup{}, reply{bytes: true}, ""},
 		{"GET /v1/watch", "watch", admin, (*Server).watch, api.WatchQuery{}, reply{events: map[string]any{"change": api.Watched{}, "reread": api.Reread{}}}, ""},
 		{"GET /v1/discovered", "discover list", admin, (*Server).discovered, nil, one([]api.Discovered{}), ""},

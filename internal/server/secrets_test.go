@@ -144,3 +144,64 @@ func TestService_follows_a_change_of_the_site_key_and_a_rotation(t *testing.T) {
 		}
 	}
 }
+
+// Nothing else changes after a failure: it is tried again by itself.
+func TestService_tries_again_to_put_a_site_key_in_its_place(t *testing.T) {
+	data := shortDir(t)
+	s := start(t, data)
+	s.add("r1n1", secret("bmc.password", "calvin"))
+	locked, plain := filepath.Join(data, "keys", "seal.json"), filepath.Join(data, "keys", "seal.key")
+	if err := os.MkdirAll(filepath.Join(locked, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var c api.Changed
+	in := api.ChangeSiteKey{By: "passphrase", Passphrase: &api.SecretValue{Plain: "correct horse"}}
+	s.must("/v1/secret/site-key", in, &c)
+	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], locked) || !strings.Contains(c.Warnings[0], "tried again") {
+		t.Errorf("the warnings are %q", c.Warnings)
+	}
+	if _, err := os.Stat(plain); err != nil {
+		t.Error("the old site key is gone before the new one is in its place")
+	}
+	if err := os.RemoveAll(locked); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(plain); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the site key was not put in its place\n%s", s.log)
+		}
+	}
+	if got := s.password("r1n1"); got != "calvin" || strings.Contains(s.log.String(), "horse") {
+		t.Errorf("the password is %q\n%s", got, s.log)
+	}
+}
+
+func TestChangeSiteKey_that_is_refused_leaves_nothing(t *testing.T) {
+	data := shortDir(t)
+	s := start(t, data)
+	s.add("r1n1", secret("bmc.password", "calvin"))
+	for _, c := range []struct {
+		in   api.ChangeSiteKey
+		says string
+	}{
+		{api.ChangeSiteKey{By: "tpm"}, "key, file or passphrase"},
+		{api.ChangeSiteKey{By: "passphrase"}, "empty"},
+		{api.ChangeSiteKey{By: "key", File: "/x"}, "a file is given"},
+		{api.ChangeSiteKey{Passphrase: &api.SecretValue{Plain: "horse"}}, "a passphrase is given"},
+	} {
+		err := s.post("/v1/secret/site-key", c.in, &api.Changed{})
+		wants(t, err, api.Usage, c.says)
+		if strings.Contains(err.Error(), "horse") {
+			t.Errorf("the error shows the passphrase: %v", err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(data, "keys", "seal.next")); err == nil {
+		t.Error("a change is left that nobody made")
+	}
+	if got := s.password("r1n1"); got != "calvin" {
+		t.Errorf("the password is %q", got)
+	}
+}

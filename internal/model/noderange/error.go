@@ -2,6 +2,8 @@ package noderange
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -72,14 +74,11 @@ func (e *evaluation) nearest() {
 	for i := range min(told, len(e.unknown)) {
 		u := &e.unknown[i]
 		u.Near = Nearest(u.Name, func(yield func(string) bool) {
-			for g := range e.world.Groups() {
-				if !yield(g) {
-					return
-				}
-			}
-			for _, n := range e.names.names {
-				if !yield(n) {
-					return
+			for _, names := range []iter.Seq[string]{e.world.Groups(), slices.Values(e.names.names), e.world.Aliases()} {
+				for n := range names {
+					if !yield(n) {
+						return
+					}
 				}
 			}
 		})

@@ -275,6 +275,7 @@ func (f *free) Alias(string) (string, bool)     { return "", false }
 func (f *free) Names() *Names                   { return f.names }
 func (f *free) Group(string) (*Set, bool)       { return nil, false }
 func (f *free) Groups() iter.Seq[string]        { return slices.Values([]string(nil)) }
+func (f *free) Aliases() iter.Seq[string]       { return slices.Values([]string(nil)) }
 func (f *free) Match(Query, *Set) (*Set, error) { return f.names.empty(), nil }
 
 // collect makes the names of all words.

@@ -29,8 +29,9 @@ type World interface {
 	// Group is the set of a group's members over Names(), which is not changed; false when there is no such group.
 	// Every node is in "everything", which is always there.
 	Group(name string) (*Set, bool)
-	// Groups yields the names of all groups, for telling the nearest one.
+	// Groups and Aliases yield the names of all groups, and all aliases, for telling the nearest one.
 	Groups() iter.Seq[string]
+	Aliases() iter.Seq[string]
 	// Match answers an attribute term for the nodes of within.
 	Match(q Query, within *Set) (*Set, error)
 }

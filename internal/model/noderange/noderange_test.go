@@ -37,6 +37,8 @@ func (f *fake) Alias(name string) (string, bool) {
 
 func (f *fake) Groups() iter.Seq[string] { return maps.Keys(f.groups) }
 
+func (f *fake) Aliases() iter.Seq[string] { return maps.Keys(f.alias) }
+
 func (f *fake) Group(name string) (*Set, bool) {
 	s := NewSet(f.names.Len())
 	if name == "everything" {
