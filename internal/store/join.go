@@ -107,6 +107,16 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 	return j, how, nil
 }
 
+// Joining is the number of the place in a pool that a directory's store is on its way to; empty when it is on its way to none.
+func Joining(dir string) string {
+	var j Join
+	b, err := os.ReadFile(filepath.Join(dir, "join.json"))
+	if err != nil || json.Unmarshal(b, &j) != nil { // what cannot be read is told by Open
+		return ""
+	}
+	return j.ID
+}
+
 // joined notes that the new member has all that it needs to start by itself.
 func (s *Store) joined(j *Join) error {
 	if err := s.writeMark(mark{Store: "muster", Name: j.Name, Schema: Schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID, URL: j.URL}); err != nil {
