@@ -257,6 +257,9 @@ func (p *pool) killJoiner(i int, step time.Duration) {
 				t.Fatalf("after %d kills it ends by itself:\n%s", kills, b[at:])
 			}
 			if ready {
+				if list, err := m.listManagers(); err != nil || len(list) != 2 {
+					t.Errorf("managers are: %v %+v", err, list)
+				}
 				t.Logf("%d kills, %d of the starts without the string; ready within %v", kills, bare, delay)
 				p.managers[0].votes(p.name(i))
 				if got := m.must("secret", "reveal", "w1", "bmc.password"); !strings.Contains(got, "of-the-pool") {

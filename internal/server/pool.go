@@ -165,6 +165,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		to = &g.peers
+		// Their streams go on for ever, and the stop of the service would wait for them: it ends them. Messages still go out.
+		c := http.NewResponseController(w)
+		defer context.AfterFunc(r.Context(), func() { _ = c.SetReadDeadline(time.Now()) })()
 	}
 	h := to.Load()
 	if h == nil {
