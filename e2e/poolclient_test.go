@@ -38,7 +38,7 @@ func TestPool_clients(t *testing.T) {
 	p := newPool(t, 3)
 	a := p.managers[0]
 	a.must("node", "add", "w[1-4]", "group=load", "--yes")
-	p.ip("-n", p.hub(), "address", "add", "10.99.0.100/24", "dev", "br0")
+	p.ip("-n", p.hub(), "address", "add", hubAddr+"/24", "dev", "br0")
 	identity := filepath.Join(a.data, "keys", "admin.pem")
 	if _, err := os.Stat(identity); err != nil {
 		found, _ := filepath.Glob(filepath.Join(a.data, "keys", "*"))
