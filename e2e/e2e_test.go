@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +72,7 @@ type site struct {
 	data    string
 	serve   *exec.Cmd
 	log     *os.File
+	stdin   io.Reader // of the service
 	bmcFile string
 	up      *site // whose test this reports to, when it is a part of one
 }
@@ -122,27 +124,35 @@ func (s *site) start() {
 	s.startWith("serve", "--data", s.data, "--netns", s.netns(), "--boot", "br0")
 }
 
+func (s *site) logFile() string { return filepath.Join(s.data, "serve.log") }
+
 // startWith starts a service and waits until it says that it is ready.
 func (s *site) startWith(args ...string) {
 	s.t.Helper()
-	log, err := os.OpenFile(filepath.Join(s.data, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	at := s.spawn(args...)
+	s.until(30*time.Second, "the service is ready", func() (bool, string) {
+		b, _ := os.ReadFile(s.logFile())
+		return bytes.Contains(b[at:], []byte("is ready")), string(b[at:])
+	})
+}
+
+// spawn starts a service, and says where in the log it begins.
+func (s *site) spawn(args ...string) (at int64) {
+	s.t.Helper()
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	at, err := log.Seek(0, 2)
-	if err != nil {
+	if at, err = log.Seek(0, 2); err != nil {
 		s.t.Fatal(err)
 	}
 	s.log = log
 	s.serve = exec.Command(muster, args...)
-	s.serve.Stdout, s.serve.Stderr = log, log
+	s.serve.Stdin, s.serve.Stdout, s.serve.Stderr = s.stdin, log, log
 	if err := s.serve.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.until(30*time.Second, "the service is ready", func() (bool, string) {
-		b, _ := os.ReadFile(log.Name())
-		return bytes.Contains(b[at:], []byte("is ready")), string(b[at:])
-	})
+	return at
 }
 
 // kill ends the service as a power failure would.

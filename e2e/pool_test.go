@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,12 +24,12 @@ type pool struct {
 	managers []*site
 }
 
-func (p *pool) hub() string         { return "muster-" + p.tag + "h" }
-func (p *pool) ns(i int) string     { return fmt.Sprintf("muster-%s%d", p.tag, i+1) }
-func (p *pool) addr(i int) string   { return fmt.Sprintf("10.99.0.%d", i+1) }
-func (p *pool) name(i int) string   { return fmt.Sprintf("m%d", i+1) }
-func (p *pool) port(i int) string   { return fmt.Sprintf("p%d", i+1) }
-func (p *pool) ip(args ...string)   { p.t.Helper(); run1(p.t, "ip", args...) }
+func (p *pool) hub() string          { return "muster-" + p.tag + "h" }
+func (p *pool) ns(i int) string      { return fmt.Sprintf("muster-%s%d", p.tag, i+1) }
+func (p *pool) addr(i int) string    { return fmt.Sprintf("10.99.0.%d", i+1) }
+func (p *pool) name(i int) string    { return fmt.Sprintf("m%d", i+1) }
+func (p *pool) port(i int) string    { return fmt.Sprintf("p%d", i+1) }
+func (p *pool) ip(args ...string)    { p.t.Helper(); run1(p.t, "ip", args...) }
 func (p *pool) link(i int, s string) { p.t.Helper(); p.ip("-n", p.hub(), "link", "set", p.port(i), s) }
 
 func run1(t *testing.T, name string, args ...string) {
@@ -40,7 +39,29 @@ func run1(t *testing.T, name string, args ...string) {
 	}
 }
 
+// long says that there is time: MUSTER_LONG=1, see demo/long.sh.
+var long = os.Getenv("MUSTER_LONG") != ""
+
+// newPool makes a pool of n managers.
 func newPool(t *testing.T, n int) *pool {
+	t.Helper()
+	p := newHosts(t, n)
+	p.form(n)
+	return p
+}
+
+// form makes a pool of the first n hosts.
+func (p *pool) form(n int) {
+	p.t.Helper()
+	p.launch(0, "--name", p.name(0))
+	for i := 1; i < n; i++ {
+		p.launch(i, "--join", p.managers[0].invite(p.name(i)))
+	}
+	p.whole(n)
+}
+
+// newHosts makes the hosts of n managers, on which none runs yet.
+func newHosts(t *testing.T, n int) *pool {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs three managers: takes a minute")
@@ -55,9 +76,10 @@ func newPool(t *testing.T, n int) *pool {
 				m.kill()
 			}
 			if t.Failed() {
-				b, _ := os.ReadFile(filepath.Join(m.data, "serve.log"))
+				b, _ := os.ReadFile(m.logFile())
 				t.Logf("log of %s:\n%s", m.lab, b[max(0, len(b)-4000):])
 			}
+			_ = os.RemoveAll(m.data)
 		}
 		for i := range n {
 			_ = exec.Command("ip", "netns", "del", p.ns(i)).Run()
@@ -78,23 +100,63 @@ func newPool(t *testing.T, n int) *pool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		p.managers = append(p.managers, &site{t: t, lab: p.name(i), data: dir})
 	}
-	p.launch(0, "--name", p.name(0))
-	for i := 1; i < n; i++ {
-		p.launch(i, "--join", p.managers[0].must("manager", "add", p.name(i)))
-	}
-	p.whole(n)
 	return p
+}
+
+// run runs a part of the test: what fails in it is its failure.
+func (p *pool) run(name string, f func(t *testing.T)) {
+	p.t.Helper()
+	whole := p.t
+	belongs := func(t *testing.T) {
+		p.t = t
+		for _, m := range p.managers {
+			m.t = t
+		}
+	}
+	whole.Run(name, func(t *testing.T) {
+		belongs(t)
+		defer belongs(whole)
+		f(t)
+	})
 }
 
 // launch starts a manager and waits until it is ready.
 func (p *pool) launch(i int, more ...string) {
 	p.t.Helper()
-	m := p.managers[i]
-	args := append([]string{"serve", "--data", m.data, "--netns", p.ns(i), "--listen", p.addr(i) + ":7443"}, more...)
-	m.startWith(args...)
+	p.managers[i].startWith(p.serve(i, more...)...)
+}
+
+// serve is how a manager is started.
+func (p *pool) serve(i int, more ...string) []string {
+	return append([]string{"serve", "--data", p.managers[i].data, "--netns", p.ns(i), "--listen", p.addr(i) + ":7443"}, more...)
+}
+
+// wipe empties the data directory of a manager.
+func (p *pool) wipe(i int) {
+	p.t.Helper()
+	d := p.managers[i].data
+	if err := errors.Join(os.RemoveAll(d), os.Mkdir(d, 0o700)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// fails starts a manager that has to end by itself with an exit status, and to say all of the words.
+func (p *pool) fails(i, exit int, args []string, words ...string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	c := exec.CommandContext(ctx, muster, args...)
+	out, _ := c.CombinedOutput()
+	if got := c.ProcessState.ExitCode(); got != exit {
+		p.t.Errorf("%s: exit status %d, want %d\n%s", p.name(i), got, exit, out)
+	}
+	for _, w := range words {
+		if !bytes.Contains(out, []byte(w)) {
+			p.t.Errorf("%s does not say %q:\n%s", p.name(i), w, out)
+		}
+	}
 }
 
 // whole waits until all managers are alive and vote, and one of them leads.
@@ -153,6 +215,21 @@ func (p *pool) leader(i int) int {
 	return -1
 }
 
+// someLeader waits until there is a leader, as any manager that runs sees it.
+func (p *pool) someLeader() (l int) {
+	p.t.Helper()
+	p.managers[0].until(20*time.Second, "there is a leader", func() (bool, string) {
+		for i, m := range p.managers {
+			if m.serve != nil {
+				l = p.leader(i)
+				return l >= 0, "none"
+			}
+		}
+		return false, "no manager runs"
+	})
+	return l
+}
+
 func (s *site) client() *api.Client {
 	s.t.Helper()
 	c, err := api.NewClient(api.Options{Server: "unix:" + filepath.Join(s.data, "muster.sock")})
@@ -192,8 +269,9 @@ func TestPool(t *testing.T) {
 	p := newPool(t, 3)
 	a, b, c := p.managers[0], p.managers[1], p.managers[2]
 
-	t.Run("what one manager is told all know, a writer reads its own writes anywhere", func(t *testing.T) {
+	p.run("what one manager is told all know, a writer reads its own writes anywhere", func(t *testing.T) {
 		b.must("node", "add", "w[1-60]", "group=load", "bmc.password=of-the-pool", "--yes")
+		c.until(10*time.Second, "m3 has the nodes", func() (bool, string) { out, err := c.try("get", "w[1-60]", "custom.w"); return err == nil, out })
 		rev, err := write(t.Context(), c.client(), "w1,w2", "first")
 		if err != nil {
 			t.Fatal(err)
@@ -209,7 +287,7 @@ func TestPool(t *testing.T) {
 		}
 	})
 
-	t.Run("one timeline on all", func(t *testing.T) {
+	p.run("one timeline on all", func(t *testing.T) {
 		want := a.must("events", "w1", "--json")
 		for _, m := range p.managers[1:] {
 			m.until(10*time.Second, "the same events", func() (bool, string) {
@@ -219,15 +297,15 @@ func TestPool(t *testing.T) {
 		}
 	})
 
-	t.Run("kill -9 of any manager at any time loses nothing", func(t *testing.T) {
-		rounds := 8
-		if os.Getenv("MUSTER_LONG") != "" {
-			rounds = 60
+	p.run("kill -9 of any manager at any time loses nothing", func(t *testing.T) {
+		rounds := 20
+		if long {
+			rounds = 200
 		}
 		p.kills(t, rounds)
 	})
 
-	t.Run("the leader is killed", func(t *testing.T) {
+	p.run("the leader is killed", func(t *testing.T) {
 		l := p.leader(0)
 		p.managers[l].kill()
 		other := p.managers[(l+1)%3]
@@ -236,7 +314,7 @@ func TestPool(t *testing.T) {
 		p.whole(3)
 	})
 
-	t.Run("the leader is cut off", func(t *testing.T) {
+	p.run("the leader is cut off", func(t *testing.T) {
 		l := p.leader(0)
 		cut, other := p.managers[l], p.managers[(l+1)%3]
 		p.link(l, "down")
@@ -256,7 +334,7 @@ func TestPool(t *testing.T) {
 		}
 	})
 
-	t.Run("a dead manager is replaced", func(t *testing.T) {
+	p.run("a dead manager is replaced", func(t *testing.T) {
 		c.kill()
 		a.until(15*time.Second, "m3 is silent", func() (bool, string) {
 			list, _ := a.listManagers()
@@ -269,119 +347,21 @@ func TestPool(t *testing.T) {
 		})
 		a.must("manager", "remove", "m3", "--yes")
 		// The one that was removed is told so when it comes back.
-		out, err := p.once(2)
-		if err == nil || !strings.Contains(out, "removed") {
-			t.Errorf("a removed manager started: %v\n%s", err, out)
-		}
-		if err := os.RemoveAll(c.data); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Mkdir(c.data, 0o700); err != nil {
-			t.Fatal(err)
-		}
+		p.fails(2, 1, p.serve(2), "removed", "muster manager add")
+		p.wipe(2)
 		join := b.must("manager", "add", "m3")
 		p.launch(2, "--join", join)
 		p.whole(3)
 		if out := c.must("list", "load", "--json"); !strings.Contains(out, "w60") {
 			t.Errorf("the new manager lacks nodes: %s", out)
 		}
-		d := t.TempDir()
-		x := &site{t: t, data: d}
-		x.secondJoin(p, join)
 	})
 
-	t.Run("backup, restore", func(t *testing.T) {
+	p.run("backup, restore", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "b")
 		b.must("backup", file)
 		if out := b.must("restore", file, "--check"); !strings.Contains(out, "whole") {
 			t.Error(out)
 		}
 	})
-}
-
-// once starts a manager that is expected to end by itself.
-func (p *pool) once(i int) (string, error) {
-	m := p.managers[i]
-	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, muster, "serve", "--data", m.data, "--netns", p.ns(i), "--listen", p.addr(i)+":7443").CombinedOutput()
-	return string(out), err
-}
-
-// secondJoin: a join string lets one manager in, once.
-func (s *site) secondJoin(p *pool, join string) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, muster, "serve", "--data", s.data, "--netns", p.ns(2), "--listen", p.addr(2)+":7444", "--join", strings.TrimSpace(join)).CombinedOutput()
-	if err == nil || !bytes.Contains(out, []byte("muster manager add")) {
-		s.t.Errorf("a join string worked twice: %v\n%s", err, out)
-	}
-}
-
-// kills ends managers with kill -9 at random moments, one or all at once, while every manager has a writer; then it looks for every write
-// that was acknowledged.
-func (p *pool) kills(t *testing.T, rounds int) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1))
-	ctx, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	type ack struct{ pair, n int }
-	acks := make([]ack, 0, 10_000)
-	var mu sync.Mutex
-	for w := range 6 {
-		wg.Go(func() {
-			c := p.managers[w%3].client()
-			nodes := fmt.Sprintf("w%d,w%d", 10+2*w, 11+2*w)
-			for n := 1; ctx.Err() == nil; n++ {
-				limit, cancel := context.WithTimeout(ctx, 15*time.Second)
-				_, err := write(limit, c, nodes, strconv.Itoa(n))
-				cancel()
-				if err == nil {
-					mu.Lock()
-					acks = append(acks, ack{w, n})
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	for range rounds {
-		<-time.After(time.Duration(100+r.IntN(900)) * time.Millisecond) // a random moment, not a condition
-		victims := []int{r.IntN(3)}
-		if r.IntN(4) == 0 {
-			victims = []int{0, 1, 2}
-		}
-		for _, i := range victims {
-			p.managers[i].kill()
-		}
-		var up sync.WaitGroup
-		for _, i := range victims {
-			up.Go(func() { p.launch(i) })
-		}
-		up.Wait()
-	}
-	p.whole(3)
-	stop()
-	wg.Wait()
-	last := map[int]int{}
-	for _, a := range acks {
-		last[a.pair] = max(last[a.pair], a.n)
-	}
-	t.Logf("%d acknowledged writes", len(acks))
-	for _, m := range p.managers {
-		for w := range 6 {
-			m.until(10*time.Second, "both nodes of a write are the same, and not older than what was acknowledged", func() (bool, string) {
-				out, err := m.try("get", fmt.Sprintf("w%d,w%d", 10+2*w, 11+2*w), "custom.w", "--no-fold")
-				var got []int
-				for line := range strings.Lines(out) {
-					if _, v, ok := strings.Cut(strings.TrimSpace(line), "custom.w="); ok {
-						n, _ := strconv.Atoi(v)
-						got = append(got, n)
-					}
-				}
-				return err == nil && len(got) == 2 && got[0] == got[1] && got[0] >= last[w], fmt.Sprintf("%s, acknowledged %d: %s", m.lab, last[w], out)
-			})
-		}
-	}
 }

@@ -27,8 +27,11 @@ import (
 // it, so that a client can show progress and say of how many a cut answer is.
 const AskedHeader = "Muster-Asked"
 
-// dialTimeout is how long a service over TLS may take to accept the connection.
-const dialTimeout = 10 * time.Second
+// dialTimeout is how long a service over TLS may take to accept the connection; nextTimeout where there is another manager to ask.
+const (
+	dialTimeout = 10 * time.Second
+	nextTimeout = 1500 * time.Millisecond // one lost packet is sent again after a second
+)
 
 // Options say where the service is and who is asking.
 type Options struct {
@@ -57,8 +60,12 @@ func NewClient(o Options) (*Client, error) {
 	c := &Client{server: o.Server, pool: &pool{stale: o.Stale}}
 	c.pool.seen.Store(o.AtLeast)
 	c.http = &http.Client{Transport: c.pool}
+	patience := dialTimeout
+	if strings.Contains(o.Server, ",") {
+		patience = nextTimeout
+	}
 	for addr := range strings.SplitSeq(o.Server, ",") {
-		m, err := newManager(strings.TrimSpace(addr), o.Identity)
+		m, err := newManager(strings.TrimSpace(addr), o.Identity, patience)
 		if err != nil {
 			return nil, err
 		}

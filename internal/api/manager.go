@@ -47,6 +47,7 @@ type JoinManager struct {
 	CSR       string   `json:"csr"`
 	Addresses []string `json:"addresses"`
 	Schema    int      `json:"schema"`
+	Member    string   `json:"member,omitempty"` // the place that it was given before, where it has begun to fill it
 	Version   string   `json:"version"`
 }
 

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -31,7 +32,7 @@ type manager struct {
 	http   *http.Transport
 }
 
-func newManager(server, identity string) (*manager, error) {
+func newManager(server, identity string, patience time.Duration) (*manager, error) {
 	t := &http.Transport{MaxIdleConnsPerHost: 4, DisableCompression: true, ExpectContinueTimeout: dialTimeout}
 	m := &manager{server: server, scheme: "http", host: "muster", http: t}
 	if path, ok := strings.CutPrefix(server, "unix:"); ok {
@@ -54,7 +55,7 @@ func newManager(server, identity string) (*manager, error) {
 	if t.TLSClientConfig, err = identityTLS(identity); err != nil {
 		return nil, err
 	}
-	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	t.DialContext = (&net.Dialer{Timeout: patience}).DialContext
 	t.TLSHandshakeTimeout = dialTimeout
 	m.scheme, m.host = u.Scheme, u.Host
 	return m, nil

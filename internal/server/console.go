@@ -42,10 +42,23 @@ func (s *Server) reconcileConsoles(ctx context.Context) error {
 			}
 		}
 		have = want
-		err := s.store.Wait(ctx, func(now *model.Snapshot) bool {
-			return now.Described != snap.Described || !slices.Equal(alive, s.keepers())
-		})
-		if err != nil {
+		if err := s.keepersChange(ctx, snap, alive); err != nil {
+			return err
+		}
+	}
+}
+
+// keepersChange waits until the nodes are described otherwise than in the snapshot, or others keep them. It looks once a second, too: a manager that is cut
+// off hears nothing, and has to let go of what it keeps all the same.
+func (s *Server) keepersChange(ctx context.Context, snap *model.Snapshot, alive []model.ManagerName) error {
+	changed := func(now *model.Snapshot) bool {
+		return now.Described != snap.Described || !slices.Equal(alive, s.keepers())
+	}
+	for {
+		look, cancel := context.WithTimeout(ctx, time.Second)
+		err := s.store.Wait(look, changed)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
 	}
@@ -107,6 +120,7 @@ func (s *Server) listConsoles(q *request) error {
 	}
 	if s.pooled() && q.Header.Get(asHeader) == "" {
 		out = append(out, s.consolesElsewhere(q)...)
+		slices.SortFunc(out, func(a, b api.ConsoleInfo) int { return model.Natural(a.Node, b.Node) })
 	}
 	return q.answer(out)
 }
@@ -134,7 +148,6 @@ func (s *Server) consolesElsewhere(q *request) []api.ConsoleInfo {
 		})
 	}
 	asked.Wait()
-	slices.SortFunc(all, func(a, b api.ConsoleInfo) int { return model.Natural(a.Node, b.Node) })
 	return all
 }
 

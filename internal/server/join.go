@@ -83,6 +83,7 @@ func (s *Server) join(ctx context.Context, j Join) (*store.Join, error) {
 	}
 	out, err := askToJoin(ctx, j, api.JoinManager{
 		Name: j.Name, Token: j.Token, CSR: csr, Addresses: []string{addr}, Schema: store.Schema, Version: s.cfg.Version,
+		Member: store.Joining(filepath.Join(s.cfg.Data, "store")).ID,
 	})
 	if err != nil {
 		return nil, err

@@ -134,7 +134,10 @@ func (s *Server) joinManager(q *request) error {
 	if err != nil {
 		return err
 	}
-	place, err := s.place(q.Context(), name, "https://"+in.Addresses[0])
+	if err := s.reaches(q.Context(), what, in.Addresses[0]); err != nil {
+		return err
+	}
+	place, err := s.place(q.Context(), name, "https://"+in.Addresses[0], in.Member)
 	if err != nil {
 		return err
 	}
@@ -149,8 +152,26 @@ func (s *Server) joinManager(q *request) error {
 	return q.answer(api.Joined{Keys: bundle, Member: b})
 }
 
-// place keeps a place among the members; who asks again gets the same.
-func (s *Server) place(ctx context.Context, name model.ManagerName, url string) (store.Join, error) {
+// reaches sees that the address which a joining manager says of itself is one: it listens there already. Without that it would be let in, and
+// the others would wait for it in vain.
+func (s *Server) reaches(ctx context.Context, what, addr string) error {
+	c, err := (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		return c.Close()
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return &api.Error{
+		Code: api.Conflict, What: what, Why: "manager " + string(s.name()) + " does not reach it at " + addr + ": " + err.Error(),
+		Do: "Start it with an address by which the others reach it, --listen or --advertise, and the same --join; see that no firewall is between",
+	}
+}
+
+// place keeps a place among the members. Who has files of one already gets it again; one who lost them must have another, for the others
+// count on what was in them.
+func (s *Server) place(ctx context.Context, name model.ManagerName, url, has string) (store.Join, error) {
 	members, err := s.store.Members(ctx)
 	if err != nil {
 		return store.Join{}, err
@@ -160,11 +181,16 @@ func (s *Server) place(ctx context.Context, name model.ManagerName, url string) 
 		switch {
 		case m.Name != name:
 			out.Peers = append(out.Peers, m.URL)
-		case m.Learner && m.URL == url:
+		case m.URL == url && m.ID == has: // it may vote already, when it was killed before it had noted that it has all
 			out.ID = m.ID
-		case m.Learner: // from another address, before
+		case m.Learner:
 			if err := s.store.RemoveMember(ctx, name); err != nil {
 				return store.Join{}, err
+			}
+		default:
+			return store.Join{}, &api.Error{
+				Code: api.Conflict, What: "manager join " + string(name), Why: "it is in the pool, with other files or at another address than it has now: " + m.URL,
+				Do: "Start it as it was, or take it out and invite it again: muster manager remove " + string(name),
 			}
 		}
 	}
@@ -181,7 +207,12 @@ func (s *Server) removeManager(q *request) error {
 	}
 	what, name := "manager remove "+in.Name, model.ManagerName(in.Name)
 	m := q.snap.Manager(name)
-	if m == nil {
+	members, err := s.ownMembers(q.Context())
+	if err != nil {
+		return err
+	}
+	member := slices.IndexFunc(members, func(e store.Member) bool { return e.Name == name })
+	if m == nil && member < 0 {
 		return &api.Error{Code: api.Unknown, What: what, Why: "there is no such manager", Do: "See: muster manager list"}
 	}
 	if in.Name == string(s.name()) && s.pooled() {
@@ -189,19 +220,19 @@ func (s *Server) removeManager(q *request) error {
 	}
 	alive := s.store.Alive()
 	left, voters := 0, 0
-	for o := range q.snap.Managers() {
-		if o.Name == name || o.Member == "" {
+	for _, e := range members {
+		if e.Name == name || e.Learner {
 			continue
 		}
 		voters++
-		if slices.Contains(alive, o.Name) {
+		if e.Self || slices.Contains(alive, e.Name) { // this one lives, though it may not have told so since it was cut off
 			left++
 		}
 	}
-	switch {
-	case m.Member != "" && voters == 0:
+	switch votes := member >= 0 && !members[member].Learner; {
+	case votes && voters == 0:
 		return &api.Error{Code: api.Conflict, What: what, Why: "it is the only manager"}
-	case m.Member != "" && left <= voters/2 && !in.Force:
+	case votes && left <= voters/2 && !in.Force:
 		return &api.Error{
 			Code: api.Conflict, What: what, Why: "of the " + strconv.Itoa(voters) + " that would be left only " + strconv.Itoa(left) + " are alive: no majority",
 			Do: "Start one of the silent ones, or use --force",
@@ -214,8 +245,11 @@ func (s *Server) removeManager(q *request) error {
 		return []model.Op{{Kind: model.KindManager, Name: in.Name}}, "removed " + in.Name, nil, nil
 	}
 	// The document goes first: a member without one is nobody's certificate any more, and removing the member can be asked for again.
-	rev, err := s.commit(q.Context(), q, "manager remove", in.DryRun, remove)
-	if err == nil && !in.DryRun && m.Member != "" {
+	rev := q.snap.Revision
+	if m != nil {
+		rev, err = s.commit(q.Context(), q, "manager remove", in.DryRun, remove)
+	}
+	if err == nil && !in.DryRun && member >= 0 {
 		err = s.store.RemoveMember(q.Context(), name)
 	}
 	if err != nil {
@@ -224,28 +258,41 @@ func (s *Server) removeManager(q *request) error {
 	return q.answer(api.Changed{Count: 1, Changes: []string{"manager " + in.Name + ": removed"}, Revision: int64(rev), DryRun: in.DryRun})
 }
 
+// ownMembers are the members that are managers: none with an etcd of the site's own.
+func (s *Server) ownMembers(ctx context.Context) ([]store.Member, error) {
+	if s.cfg.External != nil {
+		return nil, nil
+	}
+	return s.store.Members(ctx)
+}
+
 // listManagers asks every manager how it is, within a second.
 func (s *Server) listManagers(q *request) error {
-	members, err := s.store.Members(q.Context())
-	if err != nil && !store.IsKind(err, store.NoMajority) {
+	members, err := s.ownMembers(q.Context())
+	if err != nil {
 		return err
 	}
 	alive := s.store.Alive()
 	var out []api.ManagerInfo
 	for m := range q.snap.Managers() {
 		i := api.ManagerInfo{Name: string(m.Name), Addresses: m.Addresses, Role: "equal", State: "silent", Version: m.Version, Self: m.Name == s.name()}
-		if m.Member == "" && s.cfg.External == nil {
+		if s.cfg.External == nil {
 			i.Role, i.State = "invited", "-"
 		}
 		for _, e := range members {
 			if e.Name == m.Name {
-				i.Role = role(e)
+				i.Role, i.State = role(e), "silent"
 			}
 		}
 		if slices.Contains(alive, m.Name) {
 			i.State = "alive"
 		}
 		out = append(out, i)
+	}
+	for _, e := range members {
+		if q.snap.Manager(e.Name) == nil {
+			out = append(out, api.ManagerInfo{Name: string(e.Name), Role: role(e), State: "silent", Why: "it was removed, but not from the pool yet: muster manager remove " + string(e.Name)})
+		}
 	}
 	ctx, cancel := context.WithTimeout(q.Context(), time.Second)
 	defer cancel()
@@ -320,7 +367,10 @@ func (p *peers) get(ctx context.Context, address, path, as string, out any) erro
 // keepPool keeps this manager's own document true, and makes voters of learners that have caught up.
 func (s *Server) keepPool(ctx context.Context) error {
 	for {
-		if err := s.writeSelf(ctx); err != nil && ctx.Err() == nil {
+		switch err := s.writeSelf(ctx); {
+		case store.IsKind(err, store.Removed):
+			return err
+		case err != nil && ctx.Err() == nil:
 			s.log.Warn("this manager's own document is not written yet", "err", err)
 		}
 		s.promote(ctx)
@@ -347,7 +397,7 @@ func (s *Server) promote(ctx context.Context) {
 		if !m.Learner || s.store.Snapshot().Manager(m.Name) == nil {
 			continue
 		}
-		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+		limit, cancel := context.WithTimeout(ctx, time.Second) // one that never comes must not keep the next one waiting
 		if err := s.store.Promote(limit, m.Name); err != nil {
 			s.log.Info("a new manager has not caught up yet", "manager", m.Name, "err", err)
 		} else {
@@ -359,7 +409,7 @@ func (s *Server) promote(ctx context.Context) {
 
 // writeSelf keeps the document of this manager true: where it is reached, which member it is, what it understands.
 func (s *Server) writeSelf(ctx context.Context) error {
-	members, err := s.store.Members(ctx)
+	members, err := s.ownMembers(ctx)
 	if err != nil {
 		return err
 	}
@@ -369,12 +419,21 @@ func (s *Server) writeSelf(ctx context.Context) error {
 			id = m.ID
 		}
 	}
+	if at := "https://" + s.advertised(); len(members) > 1 && at != "https://" { // it may have another address than before
+		if err := s.store.Advertise(ctx, at); err != nil {
+			return err
+		}
+	}
 	_, err = s.store.Update(ctx, func(snap *model.Snapshot) (*model.Change, error) {
 		old := snap.Manager(s.name())
 		doc := model.Manager{Name: s.name(), Added: time.Now()}
 		if old != nil {
-			s.was.Store(true)
 			doc = *old
+		} else if s.was.Load() && s.cfg.External != nil {
+			return nil, &store.Error{
+				Kind: store.Removed, What: "store", Why: "this manager was removed: muster manager remove " + string(s.name()),
+				Do: "Start it again to make it a manager again; else remove keys/ of its data directory, or move that away",
+			}
 		} else if len(members) > 1 && id == "" || s.was.Load() {
 			return nil, nil // it was removed from the pool; the store ends soon
 		}
@@ -392,6 +451,9 @@ func (s *Server) writeSelf(ctx context.Context) error {
 			Ops: []model.Op{{Kind: model.KindManager, Name: string(s.name()), Doc: &doc}},
 		}, nil
 	})
+	if err == nil && s.store.Snapshot().Manager(s.name()) != nil {
+		s.was.Store(true) // from now on, that it is not there means that it was removed
+	}
 	return err
 }
 

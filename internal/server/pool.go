@@ -52,6 +52,12 @@ func (s *Server) openStore(ctx context.Context, g *errgroup.Group) (ls *listener
 		if s.keys, made, err = identity.Open(identity.Options{Dir: filepath.Join(s.cfg.Data, "keys"), Fresh: fresh && s.cfg.Join == "", SiteKey: s.cfg.SiteKey}); err != nil {
 			return err
 		}
+		if s.cfg.Join != "" && s.keys.Pin() != invited.Pin {
+			return &api.Error{
+				Code: api.Conflict, What: "serve --join", Why: s.cfg.Data + " is of another installation, or was started without --join before",
+				Do: "Start it without --join to use what is there; to become a manager of the pool give an empty directory, or move this one away",
+			}
+		}
 		if made {
 			s.log.Info("first start: made the CA, the service's keys and an administrator", "identity", s.keys.AdminBundle())
 		}
@@ -159,6 +165,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		to = &g.peers
+		// Their streams go on for ever, and the stop of the service would wait for them: it ends them. Messages still go out.
+		c := http.NewResponseController(w)
+		defer context.AfterFunc(r.Context(), func() { _ = c.SetReadDeadline(time.Now()) })()
 	}
 	h := to.Load()
 	if h == nil {

@@ -311,7 +311,7 @@ func (s *Store) leader(ctx context.Context) (context.Context, error) {
 		case <-s.done:
 			return nil, s.err
 		case <-left.C:
-			return nil, fmt.Errorf("there has been no leader for %v", lostLimit)
+			return nil, fmt.Errorf("this manager has been cut off from the majority of the managers for %v", lostLimit)
 		}
 	}
 }

@@ -107,6 +107,15 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 	return j, how, nil
 }
 
+// Joining is the place in a pool that a directory's store is on its way to; the zero value when it is on its way to none.
+func Joining(dir string) (j Join) {
+	b, err := os.ReadFile(filepath.Join(dir, "join.json"))
+	if err != nil || json.Unmarshal(b, &j) != nil { // what cannot be read is told by Open
+		return Join{}
+	}
+	return j
+}
+
 // joined notes that the new member has all that it needs to start by itself.
 func (s *Store) joined(j *Join) error {
 	if err := s.writeMark(mark{Store: "muster", Name: j.Name, Schema: Schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID, URL: j.URL}); err != nil {

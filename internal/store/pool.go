@@ -153,8 +153,13 @@ func (s *Store) AddMember(ctx context.Context, name model.ManagerName, at string
 	if err != nil {
 		return Join{}, fmt.Errorf("%s: %w", what, err)
 	}
+	// The number is made of the address and the second; one that was removed in this second cannot come back.
 	now := time.Now()
 	add := membership.NewMemberAsLearner(string(name), urls, m.Cluster().ID().String(), &now)
+	for m.IsIDRemoved(uint64(add.ID)) {
+		now = now.Add(time.Second)
+		add = membership.NewMemberAsLearner(string(name), urls, m.Cluster().ID().String(), &now)
+	}
 	join := Join{Name: name, ID: add.ID.String(), URL: at}
 	err = s.reconfigure(ctx, what, func(ctx context.Context) error {
 		all, err := m.AddMember(ctx, *add)

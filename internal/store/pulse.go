@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	leaderLimit = 3 * time.Second       // how long a write waits for a leader before it is refused
+	leaderLimit = 3 * time.Second       // how long a write waits for a leader before it is refused, from when there was one
 	leaderLook  = 50 * time.Millisecond // how often the leader is looked at
 	leaderGrace = 20 * time.Millisecond // how long a transaction that was on its way may go on under a new leader
 
@@ -141,7 +141,7 @@ func (s *Store) keepAlive(ctx context.Context) {
 		case <-s.beat:
 		case <-ctx.Done():
 			if id != 0 { // the others need not wait for its end
-				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+				last, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.end)
 				_, _ = s.engine.client.Revoke(last, id)
 				cancel()
 			}
@@ -201,7 +201,7 @@ func (s *Store) majority(ctx context.Context, what string) error {
 			return nil
 		}
 		if limit == nil {
-			t := time.NewTimer(leaderLimit)
+			t := time.NewTimer(max(leaderLimit-time.Since(since), 2*leaderLook)) // who asks a manager that is cut off for long is sent on at once
 			defer t.Stop()
 			limit = t.C
 		}

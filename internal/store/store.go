@@ -41,6 +41,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -169,6 +170,7 @@ type Store struct {
 	fail    sync.Once
 	close   sync.Once
 	closing error
+	end     time.Time // until when Close may take; set before stop
 }
 
 // Open opens the store, and makes it where there is none. It reads all documents into the snapshot, and tells the events of
@@ -290,6 +292,8 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 	case !errors.Is(err, os.ErrNotExist):
 		return fileError("open store "+s.opt.Dir, path, err)
+	default: // a join that was begun goes on under its name
+		s.opt.Name = cmp.Or(Joining(s.opt.Dir).Name, s.opt.Name)
 	}
 	if s.opt.Prepare == nil {
 		return nil
@@ -462,6 +466,8 @@ func (s *Store) giveUp(err error) {
 	s.fail.Do(func() {
 		if e := (*Error)(nil); errors.As(err, &e) {
 			s.err = e
+		} else if full := fileError("store "+s.opt.Dir, s.opt.Dir, err); IsKind(full, NoSpace) {
+			s.err = full
 		} else {
 			s.err = &Error{
 				Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
@@ -510,14 +516,18 @@ func (s *Store) Wait(ctx context.Context, cond func(*model.Snapshot) bool) error
 	}
 }
 
-// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, a second at most.
+// closeLimit is how long Close waits for the others, so that a service that has no majority stops within two seconds, too.
+const closeLimit = 800 * time.Millisecond
+
+// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, [closeLimit] at most.
 // Further calls do nothing and return the same.
 func (s *Store) Close() error {
 	s.close.Do(func() {
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		s.end = time.Now().Add(closeLimit)
+		ctx, cancel := context.WithDeadline(context.Background(), s.end)
 		defer cancel()
 		idle := make(chan struct{})
 		go func() { s.inflight.Wait(); close(idle) }()
