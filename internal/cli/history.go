@@ -156,10 +156,7 @@ is not overwritten: it is named, and nothing is done. Taking back is a change it
 			return usage("undo "+a[0], "it is no number of a change", "See: muster audit, or muster history NODE")
 		}
 		return s.change(c.Context(), "/v1/undo", api.Undo{Change: n, DryRun: s.flags.dryRun}, func(r api.Changed) string {
-			if r.DryRun {
-				return fmt.Sprintf("took change %d back", n)
-			}
-			return fmt.Sprintf("took change %d back, as change %d", n, r.Revision)
+			return fmt.Sprintf("took change %d back (%d documents), as change %d", n, r.Count, r.Revision)
 		})
 	}
 	return s.changeFlags(c)

@@ -117,9 +117,6 @@ func (s *session) change(ctx context.Context, path string, in any, did func(api.
 		dry = "dry run, nothing was done: "
 	}
 	fmt.Fprintln(s.out, dry+did(r))
-	if s.flags.verbose && r.Revision > 0 && !r.DryRun {
-		fmt.Fprintf(s.out, "change %d\n", r.Revision) // for muster undo
-	}
 	return nil
 }
 
