@@ -324,6 +324,9 @@ func TestPool(t *testing.T) {
 		if out, err := cut.try("get", "w3", "custom.w"); err != nil || !strings.Contains(out, "stale") {
 			t.Errorf("a read of the minority is not marked stale, or fails: %v %s", err, out)
 		}
+		if out, err := cut.try("backup", filepath.Join(t.TempDir(), "last")); err != nil {
+			t.Errorf("the minority may be all that is left, and gives no backup: %v %s", err, out)
+		}
 		p.link(l, "up")
 		p.whole(3)
 		for _, m := range p.managers {

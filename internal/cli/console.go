@@ -71,7 +71,7 @@ Where standard input is no terminal, it is typed at the console, and the answer 
 	f.StringVar(&o.since, "since", "", "the record from this `time` on: 10m, 2h, 3d, 15:04, '2006-01-02 15:04' or RFC 3339")
 	f.IntVar(&o.tail, "tail", 0, "with --log: the last `N` lines")
 	f.Float64Var(&o.speed, "speed", 1, "with --replay: `N` times as fast")
-	f.DurationVar(&o.linger, "linger", 2*time.Second, "wait so `long` for more output after the end of standard input")
+	f.DurationVar(&o.linger, "linger", 2*time.Second, "wait this `time` for more output after the end of standard input")
 	c.ValidArgsFunction = s.completeNodes
 	c.AddCommand(consoleList(s))
 	return c

@@ -124,10 +124,11 @@ func (f *family[T]) list(s *session) *cobra.Command {
 }
 
 func (f *family[T]) show(s *session) *cobra.Command {
+	name, _, _ := strings.Cut(f.example, " ")
 	c := &cobra.Command{
 		Use:     "show NAME …",
 		Short:   "Show all that a " + f.noun + " is",
-		Example: "  muster " + f.noun + " show NAME",
+		Example: "  muster " + f.noun + " show " + name,
 		Args:    args(1, -1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {

@@ -21,7 +21,7 @@ func history(s *session) *cobra.Command {
 		GroupID: JobSee,
 		Short:   "Show who changed what of nodes, and when",
 		Long: `Show the changes of nodes, oldest first: their number, who made them, and each field as it was and as it became.
-Nodes that were removed have a history, too. With --kind it is that of groups, networks, users, roles or images.
+Nodes that were removed have a history, too; one that was renamed has what was before under its old name. With --kind it is that of groups, networks, users, roles or images.
 A change is taken back by its number: muster undo CHANGE.`,
 		Example: `  muster history r1n7
   muster history compute --kind group --since 7d
@@ -67,7 +67,7 @@ func audit(s *session) *cobra.Command {
 	var last int
 	c := &cobra.Command{
 		Use:     "audit",
-		GroupID: JobSee,
+		GroupID: JobPeople,
 		Short:   "Show the record of all changes: who, when, what",
 		Long: `Show the record of changes, oldest first. Every change stands in it, written in the same transaction as the
 change itself, and so does every secret that was shown. It holds no secret.`,

@@ -15,7 +15,7 @@ import (
 )
 
 func images(s *session) *cobra.Command {
-	return noun("image", JobImages, "Build, list and remove images", imageBuild(s), imageList(s), imageShow(s), imageRemove(s))
+	return noun("image", JobImages, "Operating systems that nodes boot from the network", imageBuild(s), imageList(s), imageShow(s), imageRemove(s))
 }
 
 func imageBuild(s *session) *cobra.Command {

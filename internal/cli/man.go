@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -51,6 +52,10 @@ func manPage(c *cobra.Command, name string) string {
 	line(".SH NAME\n%s \\- %s", roff(name), roff(c.Short))
 	line(".SH SYNOPSIS\n.B %s", roff(c.UseLine()))
 	line(".SH DESCRIPTION")
+	if c.DisableFlagParsing { // the daemon's: it has its own flags, and says all of it
+		pre(daemonHelp(c))
+		return b.String()
+	}
 	if c.HasParent() {
 		pre(or(c.Long, c.Short))
 	} else {
@@ -81,6 +86,15 @@ func manPage(c *cobra.Command, name string) string {
 	}
 	line(".SH EXIT STATUS\n0 all went well; 1 some nodes failed; 2 wrong usage; 3 the service does not answer; 4 not allowed.")
 	return b.String()
+}
+
+// daemonHelp is what the daemon says of one of its commands.
+func daemonHelp(c *cobra.Command) string {
+	text, err := exec.Command("/proc/self/exe", c.Name(), "--help").Output()
+	if err != nil {
+		return c.Short
+	}
+	return string(text)
 }
 
 // roff keeps text from being taken for requests.

@@ -12,7 +12,7 @@ import (
 )
 
 func managers(s *session) *cobra.Command {
-	return noun("manager", JobService, "The managers of the pool: invite, list, remove", managerAdd(s), managerList(s), managerRemove(s))
+	return noun("manager", JobService, "The managers of the pool, which are all equal", managerAdd(s), managerList(s), managerRemove(s))
 }
 
 func managerAdd(s *session) *cobra.Command {
@@ -23,10 +23,10 @@ func managerAdd(s *session) *cobra.Command {
 
   muster serve --join STRING --listen ADDRESS:7443
 
-on the other host. All managers are equal: every one answers and takes changes, and the pool goes on as long as a majority
+on the other host, which becomes manager NAME. All managers are equal: every one answers and takes changes, and the pool goes on as long as a majority
 of them lives. So have three or five; two are worse than one, since both must live. Inviting the same name again
 makes a new string, and the one before no longer counts.`,
-		Example: "  muster manager add m2\n  muster serve --join \"$(cat join-string)\" --listen 10.1.0.2:7443   # on the other host",
+		Example: "  muster manager add m2\n  muster serve --join @join-string --listen 10.1.0.2:7443   # on the other host, with the string in a file",
 		Args:    args(1, 1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {

@@ -53,7 +53,7 @@ func groupRename(s *session) *cobra.Command {
 		}
 		q.MaxNodes = most
 		return s.change(c.Context(), "/v1/groups/rename", q, func(r api.Changed) string {
-			return fmt.Sprintf("renamed group %s to %s, %d nodes list it", a[0], a[1], r.Count)
+			return fmt.Sprintf("renamed group %s to %s (nodes that list it: %d)", a[0], a[1], r.Count)
 		})
 	}
 	c.ValidArgsFunction = s.completeGroups

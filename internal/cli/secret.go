@@ -10,7 +10,7 @@ import (
 )
 
 func secrets(s *session) *cobra.Command {
-	return noun("secret", JobDescribe, "Show secrets, which is put on record, and seal them anew", secretReveal(s), secretRotate(s))
+	return noun("secret", JobPeople, "Show secrets, which is put on record, and seal them anew", secretReveal(s), secretRotate(s))
 }
 
 func secretReveal(s *session) *cobra.Command {

@@ -24,7 +24,7 @@ const defaultName = "lab"
 func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
-		Short: "virtual machines with virtual BMCs on a private network, to try everything on",
+		Short: "Virtual machines with virtual BMCs on a private network, to try everything on",
 		Long: `A lab is a private network namespace with a bridge and virtual machines (QEMU), each behind a virtual BMC on an
 address of its own that speaks IPMI 2.0: power, boot device, event log, sensors, inventory and serial over LAN.
 The machines are switched off and their disks are empty. Nothing of a lab is reachable from outside.`,
@@ -49,7 +49,7 @@ func upCommand() *cobra.Command {
 	var firmware, disk string
 	c := &cobra.Command{
 		Use:   "up",
-		Short: "make a lab and start its BMCs",
+		Short: "Make a lab and start its BMCs",
 		Long: `Make a lab and start its BMCs; the machines stay off until a BMC turns them on. A lab that is up is left as it is;
 one whose daemon was killed is brought up again with its disks as they are.`,
 		Example: "  muster lab up -n 3\n  muster lab up --name efi --firmware uefi --memory 1024 --disk 8G",
@@ -78,7 +78,7 @@ one whose daemon was killed is brought up again with its disks as they are.`,
 func downCommand() *cobra.Command {
 	var w where
 	c := &cobra.Command{
-		Use: "down", Short: "turn the machines off and remove the lab with its disks", Args: cobra.NoArgs,
+		Use: "down", Short: "Turn the machines off and remove the lab with its disks", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return down(cmd.OutOrStdout(), w.name, w.dir) },
 	}
 	w.flags(c)
@@ -89,7 +89,7 @@ func statusCommand() *cobra.Command {
 	var w where
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "status", Short: "show the machines of a lab", Args: cobra.NoArgs,
+		Use: "status", Short: "Show the machines of a lab", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := running(w)
 			if err != nil {
@@ -159,7 +159,7 @@ func execCommand() *cobra.Command {
 	var w where
 	c := &cobra.Command{
 		Use:     "exec [flags] -- COMMAND [ARGUMENT…]",
-		Short:   "run a command inside the lab's network",
+		Short:   "Run a command inside the lab's network",
 		Example: "  muster lab exec -- tcpdump -ni br0\n  muster lab exec -- ssh root@10.77.1.1",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -6,6 +6,7 @@ import (
 	"muster/internal/api"
 	"muster/internal/identity"
 	"muster/internal/model"
+	"muster/internal/store"
 )
 
 // backup answers the bytes of a backup file. When it cannot go on, the answer is cut, and the file has no end that anybody would take.
@@ -32,7 +33,12 @@ func (s *Server) backup(q *request) error {
 	if in.Keys {
 		what = "backup with the keys, encrypted"
 	}
-	if _, err := s.store.Commit(q.Context(), &model.Change{Actor: q.who.Name, Verb: "backup", Request: q.id, What: what}); err != nil {
+	_, err := s.store.Commit(q.Context(), &model.Change{Actor: q.who.Name, Verb: "backup", Request: q.id, What: what})
+	switch {
+	case err != nil && !in.Keys && store.IsKind(err, store.NoMajority):
+		// When the others never come back, what this one has is all that there is. It holds no secret that opens.
+		s.log.Warn("backup without the majority: it is not on record, and what was written since is not in it", "by", q.who.Name, "since", s.cutOff())
+	case err != nil:
 		return err
 	}
 	q.w.Header().Set("Content-Type", "application/octet-stream")

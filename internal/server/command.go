@@ -32,11 +32,14 @@ func Command(node []byte) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
-		Long: `Runs the service: store, API on a unix socket and on TLS, BMCs and consoles, and, on the
+		Long: `Run the service: store, API on a unix socket and on TLS, BMCs and consoles, and, on the
 interfaces named with --boot, DHCP, TFTP and HTTP for machines that boot from the network.
 
 Without --boot nothing is answered on any network but the TLS API on the loopback address.
-The first start makes keys, a certificate authority and an administrator in the data directory.`,
+The first start makes keys, a certificate authority and an administrator in the data directory.
+
+One manager needs nothing else. With --join it becomes one of a pool, see muster manager add -h; with --etcd the store is an
+etcd that the site runs already.`,
 		Example: `  muster serve --data /var/lib/muster --boot eth1
   muster serve --data ./data --netns muster-lab --boot br0     # beside: muster lab up
   muster serve --listen 10.1.0.2:7443 --join @join-string      # join: see muster manager add
@@ -92,22 +95,22 @@ The first start makes keys, a certificate authority and an administrator in the 
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of all state")
+	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "`directory` of all state")
 	f.StringSliceVar(&cfg.Boot, "boot", nil, "interface on which to answer DHCP, TFTP and boot HTTP; may be repeated")
 	f.StringSliceVar(&cfg.Listen, "listen", nil, fmt.Sprintf("address:port of the TLS API (default port %d on the boot interfaces, else on 127.0.0.1)", APIPort))
 	f.IntVar(&cfg.HTTPPort, "http-port", HTTPPort, "port of boot scripts, kernels and initramfs on the boot interfaces")
-	f.StringVar(&cfg.SiteKey.File, "site-key-file", "", "file of 32 random bytes that unlocks the secrets, such as a credential of systemd; default: the key lies in the data directory")
+	f.StringVar(&cfg.SiteKey.File, "site-key-file", "", "`file` of 32 random bytes that unlocks the secrets, such as a credential of systemd; default: the key lies in the data directory")
 	f.BoolVar(&ask, "passphrase", false, "unlock the secrets with a passphrase: asked for on a terminal, else one line of standard input")
 	c.MarkFlagsMutuallyExclusive("site-key-file", "passphrase")
-	f.StringVar(&cfg.Name, "name", "", "name of this manager in a pool (default the host's)")
+	f.StringVar(&cfg.Name, "name", "", "`name` of this manager in a pool (default the host's; one that joins has that of its invitation)")
 	f.StringVar(&cfg.Join, "join", "", "`string` that manager add printed on another host: become a manager of its pool; @FILE reads it from a file, - from standard input; needed once")
-	f.StringVar(&cfg.Advertise, "advertise", "", "address:port at which other managers reach this one (default the first of --listen that is not of this host only)")
+	f.StringVar(&cfg.Advertise, "advertise", "", "`address:port` at which other managers reach this one (default the first of --listen that is not of this host only)")
 	f.StringSliceVar(&etcd.Endpoints, "etcd", nil, "addresses of an etcd of the site's own, https://host:2379, instead of the store in this process; may be repeated")
-	f.StringVar(&etcd.Cert, "etcd-cert", "", "PEM file of the certificate to show to it")
-	f.StringVar(&etcd.Key, "etcd-key", "", "PEM file of the key of --etcd-cert")
-	f.StringVar(&etcd.CA, "etcd-ca", "", "PEM file of the CA of its certificate")
-	f.StringVar(&etcd.User, "etcd-user", "", "user to log in to it as")
-	f.StringVar(&etcdPassword, "etcd-password-file", "", "file with the password of --etcd-user on its first line")
+	f.StringVar(&etcd.Cert, "etcd-cert", "", "PEM `file` of the certificate to show to it")
+	f.StringVar(&etcd.Key, "etcd-key", "", "PEM `file` of the key of --etcd-cert")
+	f.StringVar(&etcd.CA, "etcd-ca", "", "PEM `file` of the CA of its certificate")
+	f.StringVar(&etcd.User, "etcd-user", "", "`user` to log in to it as")
+	f.StringVar(&etcdPassword, "etcd-password-file", "", "`file` with the password of --etcd-user on its first line")
 	c.MarkFlagsMutuallyExclusive("join", "etcd")
 	f.StringVar(&netns, "netns", "", "network namespace to serve in, such as that of a lab; image builds still fetch packages outside of it")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -25,7 +25,7 @@ func RestoreCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a data directory of a backup",
-		Long: `Reads the whole backup and verifies it, then makes the store of a data directory of it, which must have none. Where the backup has the keys in it, they are
+		Long: `Read the whole backup and verify it, then make the store of a data directory of it, which must have none. Where the backup has the keys in it, they are
 restored, too; else put the keys/ of the old data directory there first, or every node has to enrol again and secrets have to be set again.
 
 The restored service is a lone manager: invite the others again. With --check nothing is written.`,
@@ -37,9 +37,9 @@ The restored service is a lone manager: invite the others again. With --check no
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&data, "data", "/var/lib/muster", "directory of all state")
-	f.StringVar(&phrase, "passphrase-file", "", "file with the passphrase of the keys; asked for without")
-	f.StringVar(&identityFile, "age-identity", "", "file with the age identity (AGE-SECRET-KEY-…) that the keys are encrypted for")
+	f.StringVar(&data, "data", "/var/lib/muster", "`directory` of all state, without a store")
+	f.StringVar(&phrase, "passphrase-file", "", "`file` with the passphrase of the keys; asked for without")
+	f.StringVar(&identityFile, "age-identity", "", "`file` with the age identity (AGE-SECRET-KEY-…) that the keys are encrypted for")
 	f.BoolVar(&check, "check", false, "verify the file and say what is in it; write nothing")
 	return c
 }
