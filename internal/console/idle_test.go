@@ -67,7 +67,7 @@ func TestRecord_of_consoles_that_never_connected_is_not_written(t *testing.T) {
 	}
 	stop()
 	if got := written(t, dir); len(got) != 2 {
-		t.Errorf("records of %d nodes, want those of r1n1 and r2n1: %.200q", len(got), got)
+		t.Errorf("records of %d nodes, want those of r1n1 and r2n1", len(got))
 	}
 	if got := plain(t, dir, "r1n1"); got != before {
 		t.Errorf("the record of a node that never connected again has grown by %q", strings.TrimPrefix(got, before))
