@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"muster/internal/api"
 )
@@ -144,39 +143,6 @@ func (t *sheet) csv(w io.Writer, columns []string) {
 		}
 		fmt.Fprintln(w, strings.Join(cells, ","))
 	}
-}
-
-func (t *sheet) yaml(w io.Writer) error {
-	top := &yaml.Node{Kind: yaml.MappingNode}
-	text := func(v string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v} }
-	for _, r := range t.rows {
-		m := &yaml.Node{Kind: yaml.MappingNode}
-		for _, v := range r.values {
-			value := text(v.Value)
-			switch {
-			case v.Value == "":
-				continue
-			case v.Value == masking:
-				value.Value, value.Style = "", yaml.DoubleQuotedStyle
-			case slices.Contains(listFields, v.Attr):
-				value = &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-				for e := range strings.SplitSeq(v.Value, ",") {
-					value.Content = append(value.Content, text(e))
-				}
-			}
-			m.Content = append(m.Content, text(v.Attr), value)
-		}
-		top.Content = append(top.Content, text(r.name), m)
-	}
-	if len(top.Content) == 0 {
-		return nil
-	}
-	e := yaml.NewEncoder(w)
-	e.SetIndent(2)
-	if err := e.Encode(top); err != nil {
-		return err
-	}
-	return e.Close()
 }
 
 func (t *sheet) stanza(w io.Writer) {

@@ -19,6 +19,7 @@
 //   - a torn end of any file is found by its checksum and is harmless: the next start goes on behind it;
 //   - a watcher never delays the recorder: one that is too slow is told how many bytes it has missed;
 //   - an idle console costs a parked goroutine and nothing else: no open file, no timer, no buffer above 4 KiB;
+//   - one that never connected writes nothing, until somebody reads its record: why it does not is kept in memory;
 //   - a thousand consoles that are lost together come back at a limited rate, each with its own back-off.
 //
 // Input from watchers is not recorded: it may hold passwords.

@@ -435,7 +435,7 @@ func (c *console) journal(dst []byte) (_ []byte, size int64, first bool) {
 	defer c.mu.Unlock()
 	c.dirty = false
 	c.closeEntry()
-	if c.journaled < c.ring.high {
+	if !c.idle && c.journaled < c.ring.high {
 		x, y := c.ring.parts(c.journaled, c.ring.high)
 		b := block{
 			pos: c.journaled, n: c.ring.high - c.journaled, time: c.t0, entries: c.entries[c.jidx:],
@@ -471,7 +471,7 @@ func (c *console) flush(must bool) error {
 	c.mu.Lock()
 	c.closeEntry()
 	from, to := c.flushed, c.ring.high
-	if from == to {
+	if from == to || c.idle && !must {
 		c.mu.Unlock()
 		return nil
 	}

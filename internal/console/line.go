@@ -40,6 +40,7 @@ type console struct {
 	entries   []byte
 	jidx      int // of entries, in the journal
 	cur       entry
+	idle      bool   // has had no connection yet in this run, and nobody has asked for its record: what is said of it stays in memory
 	dirty     bool   // on the recorder's list
 	inSegment bool   // on the recorder's list of the journal's segment
 	failed    string // why it is not recorded
@@ -108,6 +109,7 @@ func (c *console) run(ctx context.Context) {
 		began := time.Now()
 		held, err := c.connect(ctx, func() {
 			began = time.Now()
+			c.wake()
 			if lostAt.IsZero() {
 				c.mark(mark, "console connected")
 			} else {
@@ -278,11 +280,25 @@ func (c *console) add(k kind, p []byte) {
 		c.flushed = c.ring.high
 	} else {
 		c.note(time.Now(), k, len(p))
-		tell, c.dirty = !c.dirty, true
+		if !c.idle || c.ring.high-c.flushed >= flushSize {
+			c.idle = false
+			tell, c.dirty = !c.dirty, true
+		}
 	}
 	for _, s := range c.sessions {
 		s.poke()
 	}
+	c.mu.Unlock()
+	if tell {
+		c.h.rec.touch(c)
+	}
+}
+
+// wake begins the record of an idle console with what was said of it so far.
+func (c *console) wake() {
+	c.mu.Lock()
+	tell := c.idle && !c.dirty
+	c.idle, c.dirty = false, c.dirty || tell
 	c.mu.Unlock()
 	if tell {
 		c.h.rec.touch(c)
@@ -320,7 +336,7 @@ func (c *console) resume(ctx context.Context) {
 func (c *console) begin(t *tail) {
 	end := t.end()
 	c.mu.Lock()
-	c.ring.low, c.ring.high, c.flushed, c.journaled = end, end, end, end
+	c.ring.low, c.ring.high, c.flushed, c.journaled, c.idle = end, end, end, end, true
 	c.mu.Unlock()
 	today := time.Now().Format("2006-01-02 -0700")
 	last := time.UnixMilli(t.last)

@@ -68,6 +68,7 @@ func (h *Hub) extent(node model.NodeName) (from, to int64, err error) {
 	if c == nil {
 		return 0, 1 << 62, nil
 	}
+	c.wake() // who reads a record has it written
 	if err := c.flush(false); err != nil {
 		h.o.Log.Error("console record not written", "node", string(node), "error", err)
 	}

@@ -43,43 +43,51 @@ func ParseAssignment(s string) (a AttrName, op, value string, err error) {
 	return a, op, value, nil
 }
 
-// Assign returns the attributes with one of them changed; the given map stays as it is. With "=" the value is set as it is
-// written; empty takes the own value away; [Masking] makes it empty. "+=" and "-=" add and remove elements of the own
-// list; where there is no own one, "+=" makes one that adds to what is inherited ([Adding]). Values that the attribute does not take are refused with a
-// [*Problem]; those of expressions are only known for a node, by [Check].
+// Assign returns the attributes with one of them changed; the given map stays as it is: see [Edit].
 func Assign(attrs map[AttrName]string, a AttrName, op, value string) (map[AttrName]string, error) {
-	doc, ok := Lookup(a)
-	if !ok {
-		return nil, unknownAttr(a)
-	}
 	out := maps.Clone(attrs)
 	if out == nil {
 		out = map[AttrName]string{}
 	}
+	if err := Edit(out, a, op, value); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Edit changes one of the attributes in a map that nobody else has. With "=" the value is set as it is
+// written; empty takes the own value away; [Masking] makes it empty. "+=" and "-=" add and remove elements of the own
+// list; where there is no own one, "+=" makes one that adds to what is inherited ([Adding]). Values that the attribute does not take are refused with a
+// [*Problem], and nothing is changed; those of expressions are only known for a node, by [Check].
+func Edit(attrs map[AttrName]string, a AttrName, op, value string) error {
+	doc, ok := Lookup(a)
+	if !ok {
+		return unknownAttr(a)
+	}
 	if value != Masking {
 		if p := new(memo).check(doc, value); p != nil {
-			return nil, about(a, p)
+			return about(a, p)
 		}
 	}
 	switch op {
 	case "=":
 		switch value {
 		case "":
-			delete(out, a)
+			delete(attrs, a)
 		case Masking:
-			out[a] = ""
+			attrs[a] = ""
 		default:
-			out[a] = value
+			attrs[a] = value
 		}
-		return out, nil
+		return nil
 	case "+=", "-=":
 		if doc.Type != List {
-			return nil, &Problem{Attr: a, What: string(a) + " is no list", Why: "it has one " + string(doc.Type), Do: "Write " + string(a) + "=value"}
+			return &Problem{Attr: a, What: string(a) + " is no list", Why: "it has one " + string(doc.Type), Do: "Write " + string(a) + "=value"}
 		}
-		change(out, doc, a, op, value)
-		return out, nil
+		change(attrs, doc, a, op, value)
+		return nil
 	}
-	return nil, &Problem{Attr: a, What: "no assignment " + quoted(op), Do: "Write =, += or -="}
+	return &Problem{Attr: a, What: "no assignment " + quoted(op), Do: "Write =, += or -="}
 }
 
 // change adds or removes elements of a list.

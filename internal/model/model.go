@@ -7,10 +7,7 @@
 // Nothing in this room opens a socket, reads a file or looks at a clock.
 package model
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // NodeName is the name of a node: an RFC 1123 host name of at most 253 octets.
 type NodeName string
@@ -377,18 +374,6 @@ func SetRevision(doc any, rev Revision) {
 	case *SealKey:
 		d.Revision = rev
 	}
-}
-
-// Decode reads the document of a family from its JSON form.
-func Decode(k Kind, b []byte) (any, error) {
-	doc, err := NewDoc(k)
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(b, doc); err != nil {
-		return nil, err
-	}
-	return doc, nil
 }
 
 // UnknownKindError says that the store holds a family of documents that this program does not know:

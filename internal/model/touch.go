@@ -272,7 +272,7 @@ func list[S ~string](in []S) []byte {
 // appendText writes a JSON string.
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		if !plainText(s[i]) {
 			q, _ := json.Marshal(s) // of a string it never fails
 			return append(b, q...)
 		}

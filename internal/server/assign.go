@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,8 @@ func (w *writer) wrong(err error) {
 
 // attrs returns the attributes of a document with the edits made; the given map stays as it is. Fields of documents are left alone.
 func (w *writer) attrs(kind model.Kind, name string, attrs map[model.AttrName]string, set []edit) map[model.AttrName]string {
+	out := make(map[model.AttrName]string, max(len(attrs), len(set)))
+	maps.Copy(out, attrs)
 	for _, e := range set {
 		switch {
 		case e.attr == groupsField && kind == model.KindNode, e.attr == aliasesField && kind == model.KindNode, e.attr == rangeField && kind == model.KindGroup:
@@ -114,14 +117,11 @@ func (w *writer) attrs(kind model.Kind, name string, attrs map[model.AttrName]st
 		if !e.secret.Empty() {
 			v = w.sealer.Seal(e.secret, identity.Place{Kind: kind, Name: name, Attr: e.attr})
 		}
-		next, err := model.Assign(attrs, e.attr, e.op, v)
-		if err != nil {
+		if err := model.Edit(out, e.attr, e.op, v); err != nil {
 			w.wrong(err)
-			continue
 		}
-		attrs = next
 	}
-	return attrs
+	return out
 }
 
 // node makes the edits on a node that nobody else has seen yet.

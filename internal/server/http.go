@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 
 	"muster/internal/api"
@@ -107,25 +106,6 @@ func problem(err error) *api.Error {
 		return e
 	}
 	return &api.Error{Code: api.Failed, What: err.Error()}
-}
-
-// maxBody is the largest request document, in bytes: 100,000 nodes with some attributes fit.
-const maxBody = 64 << 20
-
-// conditional is a document that may say which revision its sender has seen.
-type conditional interface{ Condition() int64 }
-
-// read decodes the request's document. A field that is not known is refused: it is a typing error or a newer client.
-func (q *request) read(doc any) error {
-	d := json.NewDecoder(http.MaxBytesReader(q.w, q.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(doc); err != nil && !errors.Is(err, io.EOF) {
-		return &api.Error{Code: api.Usage, What: q.URL.Path, Why: "the request cannot be read: " + err.Error()}
-	}
-	if c, ok := doc.(conditional); ok && c.Condition() != 0 {
-		q.base = model.Revision(c.Condition())
-	}
-	return nil
 }
 
 // answer sends one document.

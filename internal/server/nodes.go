@@ -9,7 +9,7 @@ import (
 
 func (s *Server) addNodes(q *request) error {
 	var in api.AddNodes
-	if err := q.read(&in); err != nil {
+	if err := q.readRows(&in, &in.Rows); err != nil {
 		return err
 	}
 	for _, g := range in.Groups {

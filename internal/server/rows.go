@@ -15,7 +15,7 @@ import (
 type entry struct {
 	line  int
 	names []model.NodeName
-	set   []edit
+	set   []api.Assignment
 }
 
 // rowsOf are the rows of a request: those of a file, or the one of the arguments.
@@ -42,7 +42,7 @@ func (q *request) entries(verb string, rg api.Range, rows []api.Row, expand func
 			continue
 		}
 		count += len(names)
-		all = append(all, entry{r.Line, names, editsOf(r.Set)})
+		all = append(all, entry{r.Line, names, r.Set})
 	}
 	if len(w.problems) > 0 { // the rest will not be looked at: tell what is wrong with it now
 		for _, r := range rows {
@@ -104,7 +104,7 @@ func (s *Server) describe(q *request, verb string, rg api.Range, add bool, all [
 		if !add {
 			step = "node.set"
 			if len(all) == 1 {
-				what = "set " + assigned(all[0].set)
+				what = "set " + assigned(editsOf(all[0].set))
 			}
 		}
 		said := strings.TrimPrefix(what, "set ")
@@ -163,10 +163,11 @@ func (s *Server) describing(snap *model.Snapshot, add bool) (*description, error
 // entry makes the edits of one entry.
 func (d *description) entry(e entry) {
 	d.w.line = e.line
+	set := editsOf(e.set)
 	var pattern *model.Node // what all new nodes of the entry are like
-	if d.add && !secrets(e.set) {
+	if d.add && len(e.names) > 1 && !secrets(set) {
 		pattern = &model.Node{}
-		d.w.node(pattern, e.set)
+		d.w.node(pattern, set)
 	}
 	for _, name := range e.names {
 		switch old := d.docs[name]; {
@@ -177,9 +178,9 @@ func (d *description) entry(e entry) {
 			}
 			c := *old
 			d.docs[name] = &c
-			d.w.node(&c, e.set)
+			d.w.node(&c, set)
 		case !d.add:
-			d.w.node(old, e.set)
+			d.w.node(old, set)
 		case old != nil:
 			why := fmt.Sprintf("it stands in line %d already", d.lines[name])
 			d.w.wrong(&api.Error{Code: api.Usage, What: "node add", Node: string(name), Why: why, Do: "Leave one of them out"})
@@ -192,7 +193,7 @@ func (d *description) entry(e entry) {
 			}
 			n.Name, n.Created = name, d.now
 			if pattern == nil {
-				d.w.node(n, e.set)
+				d.w.node(n, set)
 			}
 			d.docs[name], d.lines[name] = n, e.line
 		}

@@ -13,7 +13,7 @@ import (
 
 func (s *Server) setAttrs(q *request) error {
 	var in api.SetAttrs
-	if err := q.read(&in); err != nil {
+	if err := q.readRows(&in, &in.Rows); err != nil {
 		return err
 	}
 	if in.Groups {

@@ -127,7 +127,7 @@ func (s *Store) backup(ctx context.Context, file io.Writer, keys []byte) (Backup
 				continue
 			}
 			info.count(kv)
-			value, err := unpack(kv.Value)
+			value, err := unpack(kv.Value, nil)
 			if err != nil {
 				return BackupInfo{}, fmt.Errorf("document %s: %w", kv.Key, err)
 			}
@@ -186,8 +186,9 @@ func (l *lineWriter) write(v any) {
 // CheckBackup reads a whole backup and returns what it holds and the caller's keys, nil when it has none. When the error is nil, nothing of the
 // file is missing or changed, and this program can restore it. The error is of kind Newer when a newer muster wrote it, else of kind Damaged.
 func CheckBackup(r io.Reader) (info BackupInfo, keys []byte, err error) {
+	var d decoders
 	info, keys, err = readBackup(r, func(kvs []*mvccpb.KeyValue) error {
-		ops, err := decode(kvs)
+		ops, err := d.decode(kvs)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -362,7 +361,7 @@ func encodeOne(op model.Op) ([]byte, error) {
 	if op.Doc == nil {
 		return nil, nil
 	}
-	b, err := json.Marshal(op.Doc)
+	b, err := model.Encode(op.Doc)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", op.Kind, op.Name, err)
 	}

@@ -47,8 +47,8 @@ var decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxBytes))
 })
 
-// unpack returns the JSON of a document as it lies in etcd.
-func unpack(doc []byte) ([]byte, error) {
+// unpack returns the JSON of a document as it lies in etcd. When it was compressed, that is appended to room.
+func unpack(doc, room []byte) ([]byte, error) {
 	if !bytes.HasPrefix(doc, frame) {
 		return doc, nil
 	}
@@ -56,7 +56,7 @@ func unpack(doc []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return z.DecodeAll(doc, nil)
+	return z.DecodeAll(doc, room)
 }
 
 // parallel calls do for parts of the numbers from 0 to n, on all processors when there are many, and returns the error of the first part that

@@ -47,7 +47,7 @@ func restAttrs() map[model.AttrName]string {
 	m := map[model.AttrName]string{
 		"bmc.user": "admin", "bmc.driver": "ipmi", "console.speed": "115200", "net.boot.prefix": "16", "net.ib0.prefix": "16",
 		"location.site": "main", "location.room": "hall2", "boot.count": "3",
-		"location.row": "{n1/40}", "custom.bmcname": "{nodename}-bmc", "custom.ibname": "{nodename}-ib", "net.boot.gateway": "10.{n1/65536+100}.0.1",
+		"custom.row": "{n1/40}", "custom.bmcname": "{nodename}-bmc", "custom.ibname": "{nodename}-ib", "net.boot.gateway": "10.{n1/65536+100}.0.1",
 	}
 	for i := range 26 - len(m) {
 		m[model.AttrName(fmt.Sprintf("custom.setting%d", i))] = fmt.Sprintf("value of setting %d", i)
@@ -349,7 +349,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(docs[0])
 	f.Add([]byte(`{"name":"a"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		doc, err := unpack(b)
+		doc, err := unpack(b, nil)
 		if err == nil && !bytes.HasPrefix(b, frame) && !bytes.Equal(b, doc) {
 			t.Errorf("%q became %q", b, doc)
 		}
@@ -360,7 +360,7 @@ func FuzzUnpack(f *testing.F) {
 		if bytes.HasPrefix(b, frame) {
 			return // no document begins so
 		}
-		if got, err := unpack(again[0]); err != nil || !bytes.Equal(got, b) {
+		if got, err := unpack(again[0], nil); err != nil || !bytes.Equal(got, b) {
 			t.Errorf("%q became %q, %v", b, got, err)
 		}
 	})

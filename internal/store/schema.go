@@ -77,7 +77,7 @@ func (s *Store) raiseSchema(ctx context.Context) {
 		return
 	}
 	for _, kv := range res.Kvs {
-		op, err := decodeOne(kv)
+		op, _, err := decodeOne(kv, new(model.Decoder), nil)
 		if m, ok := op.Doc.(*model.Manager); !ok || m.Schema < Schema {
 			s.log.Info("store: the schema stays as it is until every manager knows the newer one", "schema", have, "manager", string(kv.Key), "err", err)
 			return

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidwall/btree"
@@ -62,7 +64,7 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 		if err != nil {
 			return nil, nil, err
 		}
-		got, err := decode(res.Kvs)
+		got, err := s.decoders.decode(res.Kvs)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -126,12 +128,39 @@ func (w *world) removeAbsent(old *world) {
 	})
 }
 
+// decoders are those that are not in use. What they know of documents makes the next ones share it.
+type decoders struct {
+	mu   sync.Mutex
+	free []*model.Decoder
+}
+
+func (d *decoders) take() *model.Decoder {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(d.free) - 1
+	if n < 0 {
+		return new(model.Decoder)
+	}
+	x := d.free[n]
+	d.free = d.free[:n]
+	return x
+}
+
+func (d *decoders) put(x *model.Decoder) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.free = append(d.free, x)
+}
+
 // decode reads the documents of the keys, on all processors when there are many. The place of a change record is left empty.
-func decode(kvs []*mvccpb.KeyValue) ([]model.Op, error) {
+func (d *decoders) decode(kvs []*mvccpb.KeyValue) ([]model.Op, error) {
 	ops := make([]model.Op, len(kvs))
 	err := parallel(len(kvs), func(from, to int) (err error) {
+		x := d.take()
+		defer d.put(x)
+		var buf []byte
 		for i, kv := range kvs[from:to] {
-			if ops[from+i], err = decodeOne(kv); err != nil {
+			if ops[from+i], buf, err = decodeOne(kv, x, buf); err != nil {
 				return err
 			}
 		}
@@ -140,23 +169,28 @@ func decode(kvs []*mvccpb.KeyValue) ([]model.Op, error) {
 	return ops, err
 }
 
-func decodeOne(kv *mvccpb.KeyValue) (model.Op, error) {
+// decodeOne reads one document. buf is room for its text, and is returned for the next one.
+func decodeOne(kv *mvccpb.KeyValue, x *model.Decoder, buf []byte) (model.Op, []byte, error) {
 	kind, name, ok := strings.Cut(string(kv.Key[len(prefix):]), "/")
 	if !ok || name == "" {
-		return model.Op{}, fmt.Errorf("key %s names no document", kv.Key)
+		return model.Op{}, buf, fmt.Errorf("key %s names no document", kv.Key)
 	}
 	if isRecord(kind) {
-		return model.Op{}, nil
+		return model.Op{}, buf, nil
 	}
-	text, err := unpack(kv.Value)
+	text := kv.Value
+	if bytes.HasPrefix(text, frame) {
+		var err error
+		if buf, err = unpack(text, buf[:0]); err != nil {
+			return model.Op{}, buf, fmt.Errorf("document %s/%s: %w", kind, name, err)
+		}
+		text = buf
+	}
+	d, err := x.Decode(model.Kind(kind), text)
 	if err != nil {
-		return model.Op{}, fmt.Errorf("document %s/%s: %w", kind, name, err)
+		return model.Op{}, buf, fmt.Errorf("document %s/%s: %w", kind, name, err)
 	}
-	d, err := model.Decode(model.Kind(kind), text)
-	if err != nil {
-		return model.Op{}, fmt.Errorf("document %s/%s: %w", kind, name, err)
-	}
-	return model.Op{Kind: model.Kind(kind), Name: name, Doc: d}, nil
+	return model.Op{Kind: model.Kind(kind), Name: name, Doc: d}, buf, nil
 }
 
 // watch feeds the world from the store's one ordered stream until ctx ends. Every revision is applied whole.
@@ -283,7 +317,7 @@ func (s *Store) step(w *world, events []*clientv3.Event) (*world, error) {
 			s.familyOf(kind).forget(r.order)
 		}
 	}
-	docs, err := decode(puts)
+	docs, err := s.decoders.decode(puts)
 	if err != nil {
 		return nil, err
 	}
