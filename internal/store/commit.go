@@ -163,7 +163,7 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 		default:
 			rev, settled := s.settle(context.WithoutCancel(ctx), key)
 			if settled != nil {
-				return 0, s.commitError(c, len(then), size, errors.Join(err, settled))
+				return 0, s.uncertain(c, fmt.Errorf("%w; %w", err, settled))
 			}
 			if rev == 0 {
 				continue
@@ -177,10 +177,58 @@ func (s *Store) commit(ctx context.Context, c *model.Change) (model.Revision, er
 // transact makes one transaction. It is refused, and not made, when there is no majority for it. Cancelling ctx does not stop it; another leader
 // does, soon after it has come: what was on its way to the one before may be lost, and no answer comes then for a long time.
 func (s *Store) transact(ctx context.Context, what string, ifs []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
-	if err := s.majority(ctx, what); err != nil {
-		return nil, err
+	begin := time.Now()
+	for {
+		if err := s.majority(ctx, what); err != nil {
+			return nil, err
+		}
+		if err := s.catchUp(ctx); err != nil { // the leader is lost again, most likely
+			if ctx.Err() != nil || s.Err() != nil || time.Since(begin) > busyLimit {
+				return nil, &unsentError{errors.Join(s.Err(), err)}
+			}
+			continue
+		}
+		res, err := s.send(context.WithoutCancel(ctx), ifs, then)
+		// etcd takes nothing while it has much to apply: after a while apart from the others, or on a slow disk.
+		if !errors.Is(err, rpctypes.ErrTooManyRequests) || time.Since(begin) > busyLimit {
+			return res, err
+		}
+		select {
+		case <-time.After(leaderLook):
+		case <-ctx.Done():
+			return nil, &unsentError{ctx.Err()}
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+}
+
+// catchUp sees to it, after a time without a leader, that the world is as new as the majority's: the numbers of the change records begin above
+// those that the others have used meanwhile, and perhaps removed.
+func (s *Store) catchUp(ctx context.Context) error {
+	if !s.pulse.behind.Load() {
+		return nil
+	}
+	limit, cancel := context.WithTimeout(ctx, lostLimit)
+	defer cancel()
+	res, err := s.engine.client.Get(limit, schemaKey)
+	if err == nil {
+		err = s.reach(limit, model.Revision(res.Header.Revision))
+	}
+	if err == nil {
+		s.pulse.behind.Store(false)
+	}
+	return err
+}
+
+// unsentError says why nothing was sent.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
+
+// busyLimit is how long a transaction waits for an etcd that has too much to do, before it is refused.
+const busyLimit = 10 * time.Second
+
+func (s *Store) send(ctx context.Context, ifs []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	_, _, _, reign := s.pulse.now()
 	defer context.AfterFunc(reign, cancel)()
@@ -197,7 +245,7 @@ func refused(err error) bool {
 			return true
 		}
 	}
-	return errors.As(err, new(*Error)) || overLimit(err)
+	return errors.As(err, new(*Error)) || errors.As(err, new(*unsentError)) || overLimit(err)
 }
 
 // settleLimit is how long the outcome of a commit is asked for to which etcd gave no answer in its own time (6.5 s); lostLimit is how long
@@ -228,7 +276,7 @@ func (s *Store) settle(ctx context.Context, key string) (model.Revision, error) 
 			return 0, failed
 		}
 		switch {
-		case err != nil && (refused(err) || ctx.Err() != nil):
+		case err != nil && (ctx.Err() != nil || refused(err) && !errors.Is(err, rpctypes.ErrTooManyRequests)):
 			return 0, err
 		case err != nil:
 			select { // an error that came at once must not be asked for in a loop
@@ -422,6 +470,9 @@ func (s *Store) commitError(c *model.Change, ops, size int, err error) error {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		return e
 	}
+	if e := (*unsentError)(nil); errors.As(err, &e) {
+		return fmt.Errorf("%s: nothing was written: %w", what, e.error)
+	}
 	switch x := s.opt.External; {
 	case x != nil && errors.Is(err, rpctypes.ErrNoSpace):
 		return &Error{
@@ -446,9 +497,16 @@ func (s *Store) commitError(c *model.Change, ops, size int, err error) error {
 	case errors.Is(err, rpctypes.ErrTooManyRequests):
 		return fmt.Errorf("%s: the disk is slower than the commits that wait for it; ask again: %w", what, err)
 	}
-	why := strings.ReplaceAll(err.Error(), "\n", "; ")
+	return s.uncertain(c, err)
+}
+
+// uncertain says that it is not known whether the change was made.
+func (s *Store) uncertain(c *model.Change, err error) error {
+	if failed := s.Err(); failed != nil {
+		return failed
+	}
 	return &Error{
-		Kind: Uncertain, What: what, Err: err, Why: why,
+		Kind: Uncertain, What: "commit " + c.Verb, Err: err, Why: err.Error(),
 		Do: "It may have been committed or not: look, then ask again",
 	}
 }

@@ -58,6 +58,7 @@ type engine struct {
 	member *etcdserver.EtcdServer // nil with etcd elsewhere
 	peers  http.Handler           // nil with etcd elsewhere
 	files  PeerFiles
+	dir    string // of the store, for errors
 	etcd   *embed.Etcd
 	once   sync.Once
 
@@ -83,7 +84,7 @@ type memberConfig struct {
 // startEngine starts the member and waits until it serves, or, in a pool, until it is clear that there is no majority to serve with. etcd ends
 // the process or panics when it meets a damaged file; both become the error here.
 func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine, error) {
-	g := &engine{failed: make(chan struct{}), files: m.files, reads: []clientv3.OpOption{clientv3.WithSerializable()}}
+	g := &engine{failed: make(chan struct{}), files: m.files, dir: filepath.Dir(m.dir), reads: []clientv3.OpOption{clientv3.WithSerializable()}}
 	lg := zap.New(&zapToSlog{log: log}, zap.WithFatalHook(giveUp{g}), zap.WithPanicHook(giveUp{g}))
 
 	cfg := embed.NewConfig()

@@ -496,7 +496,7 @@ func TestWhatIsLostIsToldAgain(t *testing.T) {
 
 func TestOldChangeRecordsAreRemoved(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, Options{Dir: dir, Changes: 10})
+	s := open(t, Options{Dir: dir, Changes: 10, trimAge: 1})
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
@@ -521,7 +521,7 @@ func TestOldChangeRecordsAreRemoved(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, Options{Dir: dir, Changes: 10})
+	s = open(t, Options{Dir: dir, Changes: 10, trimAge: 1})
 	commit(t, s, change("set", node("n0")))
 	events, err := s.Events(EventQuery{})
 	if want := (trimEvery + 100) / 8 * 8; err != nil || len(events) != want {

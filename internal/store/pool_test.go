@@ -179,6 +179,7 @@ type manager struct {
 	*Store
 	name  string
 	dir   string
+	by    *authority
 	files PeerFiles
 	at    string // host:port
 	gate  *gate
@@ -212,7 +213,7 @@ func newManager(t testing.TB, a *authority, name string) *manager {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	m := &manager{name: name, dir: t.TempDir(), files: a.issue(t, name, net.IPv4(127, 0, 0, 1)), gate: newGate(), at: l.Addr().String()}
+	m := &manager{name: name, by: a, dir: t.TempDir(), files: a.issue(t, name, net.IPv4(127, 0, 0, 1)), gate: newGate(), at: l.Addr().String()}
 	t.Cleanup(m.stop)
 	return m
 }
@@ -681,5 +682,46 @@ func TestPoolLargeCommit(t *testing.T) {
 			}
 			lead, term = leader(t, all), now
 		}
+	}
+}
+
+// What waits for a majority keeps nobody: not the end of a manager, and not the start of one whose store is of an older schema.
+func TestWithoutALeader(t *testing.T) {
+	all := newPool(t, 2)
+	commit(t, all[0].Store, change("set", node("a")))
+	lead := leader(t, all)
+	rest := others(all, lead)[0]
+	t.Run("a follower leaves it to the leader to push a large change out of the log", func(t *testing.T) {
+		before := lead.engine.member.AppliedIndex()
+		rest.giveBack(t.Context())
+		if n := lead.engine.member.AppliedIndex() - before; n > 100 {
+			t.Errorf("%d entries of a follower", n)
+		}
+		before = lead.engine.member.AppliedIndex()
+		lead.giveBack(t.Context())
+		if n := lead.engine.member.AppliedIndex() - before; n < 102+catchUp {
+			t.Errorf("%d entries of the leader", n)
+		}
+	})
+	setSchemaOf(t, lead.Store, "1")
+	if err := rest.Wait(t.Context(), func(*model.Snapshot) bool { return rest.schema.Load() == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	rest.stop()
+	eventually(t, "it to notice", func() bool { return !lead.Health().Since.IsZero() })
+	lead.Tell(model.Event{Step: "test", What: "told"})
+	lead.Observe("a", func(st *model.State) { st.Power = "on" })
+	begin := time.Now()
+	lead.stop()
+	if took := time.Since(begin); took > closeLimit+200*time.Millisecond {
+		t.Errorf("it took %v to close, want %v at most", took, closeLimit)
+	}
+	begin = time.Now()
+	lead.start(t, nil)
+	if took := time.Since(begin); took > aloneLimit+2*time.Second {
+		t.Errorf("it took %v to open", took)
+	}
+	if lead.Snapshot().Node("a") == nil {
+		t.Error("it reads nothing")
 	}
 }

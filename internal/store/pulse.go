@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -35,12 +36,15 @@ type pulse struct {
 	reign   context.Context    // ends when another leader has come
 	end     context.CancelFunc // of reign
 
+	behind atomic.Bool // others may have written while there was no leader here
+
 	alive time.Time // until then this manager's lease holds for certain
 }
 
 func newPulse() *pulse {
 	p := &pulse{changed: make(chan struct{}), since: time.Now()}
 	p.reign, p.end = context.WithCancel(context.Background())
+	p.behind.Store(true)
 	return p
 }
 
@@ -53,6 +57,7 @@ func (p *pulse) see(leader uint64) {
 	}
 	if leader == 0 {
 		p.since = time.Now()
+		p.behind.Store(true)
 	} else {
 		p.since = time.Time{}
 		time.AfterFunc(leaderGrace, p.end)
@@ -135,8 +140,8 @@ func (s *Store) keepAlive(ctx context.Context) {
 		case <-renew.C:
 		case <-s.beat:
 		case <-ctx.Done():
-			if id != 0 { // the others need not wait for its end
-				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			if leader, _, _, _ := s.pulse.now(); id != 0 && leader != 0 { // the others need not wait for its end
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit/8)
 				_, _ = s.engine.client.Revoke(last, id)
 				cancel()
 			}
@@ -203,7 +208,7 @@ func (s *Store) majority(ctx context.Context, what string) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
+			return &unsentError{ctx.Err()}
 		case <-s.done:
 			return s.err
 		case <-limit:

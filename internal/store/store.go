@@ -26,7 +26,7 @@
 // One directory, mode 0700, belongs to one process:
 //
 //	lock                  flock(2) and the process id
-//	store.json            written when etcd's files were made; says that they must be there
+//	store.json            written when etcd's files were made: says that they must be there, and keeps this manager's name
 //	join.json             a pool that is to be joined; goes away when that is done
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
 //	restore.unfinished    there while a backup is restored into the directory
@@ -95,6 +95,8 @@ type Options struct {
 	Mount func(http.Handler)
 	// External says where etcd runs when it does not run in this process; the directory has the timeline only. Nil: it runs in this process.
 	External *External
+
+	trimAge time.Duration // change records younger than that are not removed; zero means settleLimit and a minute
 }
 
 func (o *Options) setDefaults() {
@@ -111,6 +113,9 @@ func (o *Options) setDefaults() {
 	o.Reserve = max(o.Reserve, 0)
 	if o.Changes == 0 {
 		o.Changes = 10_000
+	}
+	if o.trimAge == 0 {
+		o.trimAge = settleLimit + time.Minute
 	}
 	if o.EventFile == 0 {
 		o.EventFile = 8 << 20
@@ -138,6 +143,7 @@ type Store struct {
 	world   atomic.Pointer[world]
 	pulse   *pulse
 	mark    mark       // as in store.json
+	fresh   bool       // there is no store.json yet
 	marking sync.Mutex // guards mark once the store is open
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
@@ -151,7 +157,7 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
-	swollen chan struct{} // wakes tend: a large change was made or read
+	swollen chan struct{} // wakes rest: a large change was made or read
 	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
 	schema  atomic.Int64  // of the store
 	missed  chan struct{} // wakes tend: a journal refused lines, and takes some again
@@ -186,8 +192,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	tag := rand.Text()[:8]
 	s := &Store{
 		opt: o, log: o.Log, lock: l, teller: newTeller(), missed: make(chan struct{}, 1),
-		changes: &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes},
-		told:    &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes},
+		changes: &family{name: changeFamily, tag: tag, keep: o.Changes, bytes: changeBytes, age: o.trimAge},
+		told:    &family{name: toldFamily, tag: tag, keep: toldKept, bytes: toldBytes, age: o.trimAge},
 		pulse:   newPulse(), beat: make(chan struct{}, 1),
 		observed: make(map[model.NodeName]*model.State),
 		observe:  make(chan struct{}, 1), trim: make(chan struct{}, 1), raise: make(chan struct{}, 1), swollen: make(chan struct{}, 1), turnToObserve: make(chan struct{}, 1),
@@ -221,10 +227,7 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	if err := s.readSchema(ctx); err != nil {
-		if IsKind(err, Newer) {
-			return err
-		}
-		return s.damaged(err)
+		return s.unread(ctx, err)
 	}
 	s.raiseSchema(ctx)
 	if err := s.openJournals(ctx); err != nil {
@@ -232,10 +235,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	w, records, err := s.load(ctx, s.toldSince())
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return s.damaged(err)
+		return s.unread(ctx, err)
 	}
 	if err := s.mendJournals(records); err != nil {
 		return err
@@ -260,6 +260,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.running.Go(func() { s.keepAlive(run) })
 	s.running.Go(func() { s.tend(run) })
+	s.running.Go(func() { s.rest(run) })
 	s.running.Go(func() { s.gather(run) })
 	s.running.Go(func() {
 		select {
@@ -273,7 +274,10 @@ func (s *Store) open(ctx context.Context) error {
 
 // prepare reads store.json, when there is one, and lets the caller say what else it takes.
 func (s *Store) prepare(ctx context.Context) error {
-	path := filepath.Join(s.opt.Dir, "store.json")
+	if err := checkFinished(s.opt.Dir); err != nil {
+		return err
+	}
+	path := s.markPath()
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -286,10 +290,21 @@ func (s *Store) prepare(ctx context.Context) error {
 	case !errors.Is(err, os.ErrNotExist):
 		return fileError("open store "+s.opt.Dir, path, err)
 	}
-	if s.opt.Prepare == nil {
+	if s.fresh = err != nil; s.opt.Prepare == nil {
 		return nil
 	}
-	return s.opt.Prepare(ctx, &s.opt, err != nil)
+	return s.opt.Prepare(ctx, &s.opt, s.fresh)
+}
+
+// unread says why the documents could not be read.
+func (s *Store) unread(ctx context.Context, err error) error {
+	switch x := s.opt.External; {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case x != nil && errors.As(err, new(*brokenError)):
+		return x.silent(err)
+	}
+	return s.damaged(err)
 }
 
 // openExternal connects to etcd elsewhere.
@@ -350,18 +365,9 @@ type mark struct {
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
 // could be taken for a store, or for a damaged one. What it returns is for a member that has to join a pool first.
 func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error) {
-	if err := checkFinished(s.opt.Dir); err != nil {
-		return nil, nil, err
-	}
-	path := filepath.Join(s.opt.Dir, "store.json")
 	what := "open store " + s.opt.Dir
-	b, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(b, &s.mark); err != nil {
-			return nil, nil, s.damaged(fmt.Errorf("%s: %w", path, err))
-		}
-		if s.mark.Name == "" { // made before managers had names
+	if !s.fresh {
+		if s.mark.Name == "" { // made before managers had names, or by Restore
 			next := s.mark
 			next.Name = s.opt.Name
 			if err := s.writeMark(next); err != nil {
@@ -371,19 +377,21 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 		if s.opt.Join != nil && s.opt.Join.ID != s.mark.Member {
 			return nil, nil, s.occupied()
 		}
+		path := filepath.Join(s.opt.Dir, joinFile)
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // killed at the end of joined
+			return nil, nil, fileError(what, path, err)
+		}
 		return nil, nil, nil
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, nil, fileError(what, path, err)
 	}
 	if j, how, err := s.join(ctx, dir); j != nil || err != nil {
 		return j, how, err
 	}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
-			if hasFiles(journal) {
-				return nil, nil, s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, journal))
-			}
+	for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
+		if hasFiles(journal) {
+			return nil, nil, s.damaged(fmt.Errorf("%s is missing beside %s", s.markPath(), journal))
 		}
+	}
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if err := s.room(what, firstStart); err != nil {
 			return nil, nil, err
 		}
@@ -419,13 +427,15 @@ func (s *Store) writeMark(m mark) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.opt.Dir, "store.json")
+	path := s.markPath()
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
 		return fileError("write "+path, path, err)
 	}
 	s.mark = m
 	return nil
 }
+
+func (s *Store) markPath() string { return filepath.Join(s.opt.Dir, "store.json") }
 
 func hasFiles(dir string) bool {
 	entries, err := os.ReadDir(dir)
@@ -456,6 +466,9 @@ func (s *Store) damaged(err error) error {
 func (s *Store) giveUp(err error) {
 	s.fail.Do(func() {
 		if e := (*Error)(nil); errors.As(err, &e) {
+			s.err = e
+		} else if errors.As(fileError("store "+s.opt.Dir+" stopped", s.opt.Dir, err), &e) { // a full disk, most likely
+			e.Do += "; then start muster again"
 			s.err = e
 		} else {
 			s.err = &Error{
@@ -505,10 +518,14 @@ func (s *Store) Wait(ctx context.Context, cond func(*model.Snapshot) bool) error
 	}
 }
 
-// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, a second at most.
-// Further calls do nothing and return the same.
+// closeLimit is how long Close may take, but for a disk that hangs.
+const closeLimit = 2 * time.Second
+
+// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, a second at most, and what cannot be
+// written in that time is lost: the error says so. Further calls do nothing and return the same.
 func (s *Store) Close() error {
 	s.close.Do(func() {
+		end := time.Now().Add(closeLimit)
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
@@ -534,7 +551,7 @@ func (s *Store) Close() error {
 			close(s.done)
 		})
 		s.closing = errors.Join(s.closing, s.closeJournals())
-		s.engine.close(time.Second)
+		s.engine.close(max(time.Until(end), closeLimit/10))
 		s.closing = errors.Join(s.closing, s.lock.release())
 	})
 	return s.closing

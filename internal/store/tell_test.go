@@ -185,7 +185,7 @@ func TestTellWithoutAMajority(t *testing.T) {
 func TestAManagerThatWasAway(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
-	s.told.keep = 10
+	s.told.keep, s.told.age = 10, 0
 	var first int64
 	for i := range 10 + trimEvery + 200 {
 		s.Tell(model.Event{Step: "told", What: fmt.Sprint("t", i)})
