@@ -19,6 +19,7 @@ import (
 
 // A damaged directory is named, and left as it is: what a person may still rescue is not written over.
 func TestDamagedDirectoryIsNamedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	made := t.TempDir()
 	s := open(t, Options{Dir: made})
 	for i := range 200 {
@@ -157,6 +158,7 @@ func small(t *testing.T, options string) string {
 }
 
 func TestFullFileSystem(t *testing.T) {
+	t.Parallel()
 	t.Run("refuses commits, keeps what is there, and goes on when there is room", func(t *testing.T) {
 		dir := small(t, "size=300m")
 		s := open(t, Options{Dir: dir, Reserve: 16 << 20})
@@ -232,6 +234,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 // A follower whose disk is full refuses what it is asked, and stops with the reason when the others' changes have no place on it either. These go
 // on, and it has all of them once there is room. It is a process of its own: what etcd leaves behind when it stops so goes away with the process.
 func TestFullDiskOfAFollower(t *testing.T) {
+	t.Parallel()
 	all := newPool(t, 2)
 	m := newManager(t, all[0].by, "m3")
 	j, err := all[0].AddMember(t.Context(), "m3", m.url())
@@ -298,5 +301,18 @@ func TestStopForWantOfSpaceSaysSo(t *testing.T) {
 	s.giveUp(fmt.Errorf("failed to commit tx: %w", unix.ENOSPC))
 	if err := s.Err(); !IsKind(err, NoSpace) || !strings.Contains(err.Error(), s.opt.Dir) || !strings.Contains(err.Error(), "start muster again") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A new store has a snapshot of its log: without one a start that finds more than a hundred entries lets go of the first one while raft may
+// still look at it, and that start fails.
+func TestANewStoreHasASnapshotOfItsLog(t *testing.T) {
+	s := open(t, Options{})
+	commit(t, s, change("set", node("a")))
+	_, file := backup(t, s, nil)
+	for how, s := range map[string]*Store{"made": s, "restored": restored(t, file)} {
+		if got, err := filepath.Glob(filepath.Join(s.opt.Dir, "etcd", "member", "snap", "*.snap")); err != nil || len(got) == 0 || !s.engine.hurry {
+			t.Errorf("%s: %v, %v", how, got, err)
+		}
 	}
 }

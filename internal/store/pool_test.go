@@ -346,6 +346,7 @@ func names(t testing.TB, s *Store) (all []string) {
 }
 
 func TestPool(t *testing.T) {
+	t.Parallel()
 	all := newPool(t, 3)
 	t.Run("every manager writes, and reads what another wrote", func(t *testing.T) {
 		for i, m := range all {
@@ -443,6 +444,7 @@ func TestPool(t *testing.T) {
 }
 
 func TestPoolLosesItsLeader(t *testing.T) {
+	t.Parallel()
 	all := newPool(t, 3)
 	t.Run("cut off, it refuses writes and goes on reading, and the others write", func(t *testing.T) {
 		old := leader(t, all)
@@ -566,6 +568,7 @@ func TestPoolLosesItsLeader(t *testing.T) {
 }
 
 func TestPoolReplacesAMember(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	var all []*manager
 	for i := range 3 {
@@ -654,6 +657,7 @@ var long = os.Getenv("MUSTER_LONG") != ""
 // A commit of many documents is made on every manager, whoever makes it. In the long run it is as large as one may be, and the leader stays:
 // here three managers share a disk and the processors, which is the worst case.
 func TestPoolLargeCommit(t *testing.T) {
+	t.Parallel()
 	docs, filler := 10_000, ""
 	if long {
 		docs, filler = 100_000, strings.Repeat("x", 900)
@@ -687,6 +691,7 @@ func TestPoolLargeCommit(t *testing.T) {
 
 // What waits for a majority keeps nobody: not the end of a manager, and not the start of one whose store is of an older schema.
 func TestWithoutALeader(t *testing.T) {
+	t.Parallel()
 	all := newPool(t, 2)
 	commit(t, all[0].Store, change("set", node("a")))
 	lead := leader(t, all)

@@ -400,7 +400,7 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 			return nil, nil, fileError(what, raw, err)
 		}
 		m := s.member(raw)
-		m.mount = nil
+		m.mount, m.fresh = nil, true
 		g, err := startEngine(ctx, m, s.log)
 		if err == nil {
 			err = setSchema(ctx, g.client)
