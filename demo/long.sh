@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 seconds=${FUZZ:-30}
 echo "race detector"
 CGO_ENABLED=1 go test -race -short -p 1 -timeout 60m ./...
-echo "kill -9 of the store, 200 rounds and more"
-go test ./internal/store -run 'Kill' -count 8 -timeout 60m
+echo "kill -9 of the store and of managers, 200 rounds and more; cuts, large commits, backups under load"
+MUSTER_LONG=1 go test ./internal/store -run 'Kill|Faults|Pool|Backup' -timeout 180m
 for f in $(grep -rl --include='*_test.go' '^func Fuzz' .); do
   for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$f"); do
     echo "fuzz $target, $seconds s"

@@ -86,8 +86,11 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, keys []byte) (BackupInf
 	for {
 		var file bytes.Buffer
 		info, err := s.backup(ctx, &file, keys)
-		if errors.Is(err, rpctypes.ErrCompacted) {
-			continue // the revision that it was reading is gone: begin again with a newer one
+		if errors.Is(err, rpctypes.ErrCompacted) { // the revision that it was reading is gone: begin again with a newer one
+			err = s.reach(ctx, info.Revision+1)
+			if err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			return BackupInfo{}, fmt.Errorf("backup: %w", err)
@@ -117,10 +120,11 @@ func (s *Store) backup(ctx context.Context, file io.Writer, keys []byte) (Backup
 	lines.write(&backupHeader{backupFormat, info})
 	from := prefix
 	for more := true; more; {
-		res, err := s.engine.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(int64(info.Revision)),
-			clientv3.WithLimit(page), clientv3.WithSerializable())
+		res, err := s.engine.client.Get(ctx, from, append([]clientv3.OpOption{
+			clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(int64(info.Revision)), clientv3.WithLimit(page),
+		}, s.engine.reads...)...)
 		if err != nil {
-			return BackupInfo{}, err
+			return info, err
 		}
 		for _, kv := range res.Kvs {
 			if kv.Lease != 0 { // of a living process

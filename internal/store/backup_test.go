@@ -59,6 +59,7 @@ func recordsOf(t testing.TB, s *Store) []*record {
 
 // What is restored is the store of one revision, whatever was written while the backup was read.
 func TestBackupUnderWriteLoad(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{Program: "muster test"})
 	base := make([]model.Op, 0, 2*page)
 	for i := range cap(base) {
@@ -93,7 +94,11 @@ func TestBackupUnderWriteLoad(t *testing.T) {
 		})
 	}
 	files := map[string]BackupInfo{}
-	for range 3 {
+	times := 1
+	if long {
+		times = 5
+	}
+	for range times {
 		info, file := backup(t, s, nil)
 		files[string(file)] = info
 		before := s.Snapshot().Revision
@@ -137,6 +142,7 @@ func TestBackupUnderWriteLoad(t *testing.T) {
 
 // What a backup was reading may be compacted away: it begins again, and writes nothing of what it had.
 func TestBackupWhileTheHistoryIsCompacted(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	ops := make([]model.Op, page+5)
 	for i := range ops {

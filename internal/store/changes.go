@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -39,8 +40,12 @@ type ChangeQuery struct {
 	Touches bool
 }
 
+// ChangesLost is the verb of what Changes returns in the place of changes that this manager never had: they were no longer kept when it was back after a long
+// time. Of what they touched nothing is known.
+const ChangesLost = "changes.lost"
+
 // Changes returns the wanted changes that have a verb, the newest last, without their events (see Events: those of revision r have the Seq r<<16+1 and
-// following) and documents. Everything that was committed before the call is there, back to what Options.ChangeBytes keeps.
+// following) and documents. Everything that was committed before the call is there, back to what Options.ChangeBytes keeps, or [ChangesLost].
 func (s *Store) Changes(q ChangeQuery) ([]model.Change, error) {
 	to, err := s.audit.now()
 	if err != nil {
@@ -53,8 +58,8 @@ func (s *Store) Changes(q ChangeQuery) ([]model.Change, error) {
 	if q.After > 0 {
 		in.after = int64(q.After)<<partBits | maxPart
 	}
-	err = s.audit.back(to, in, func(_ int64, b []byte) bool {
-		if c, ok := w.want(b); ok {
+	err = s.audit.back(to, in, func(seq int64, b []byte) bool {
+		if c, ok := w.want(seq, b); ok {
 			out = append(out, c)
 		}
 		return q.Limit <= 0 || len(out) < q.Limit
@@ -66,7 +71,7 @@ func (s *Store) Changes(q ChangeQuery) ([]model.Change, error) {
 // Change returns the change of a revision with all its touches, and without its events and documents; nil when there is none, or it is not kept any more.
 func (s *Store) Change(rev model.Revision) (*model.Change, error) {
 	found, err := s.Changes(ChangeQuery{After: rev - 1, Before: rev + 1, Touches: true})
-	if err != nil || len(found) == 0 {
+	if err != nil || len(found) == 0 || found[0].Verb == ChangesLost {
 		return nil, err
 	}
 	return &found[0], nil
@@ -119,7 +124,10 @@ func means(asked, value string) bool {
 
 // want decodes a line when it is a change that is wanted. What can be told from the bytes is told from them: most lines of a
 // long journal are never decoded.
-func (w *wanted) want(b []byte) (model.Change, bool) {
+func (w *wanted) want(seq int64, b []byte) (model.Change, bool) {
+	if isGap(b) {
+		return w.lost(seq, b)
+	}
 	head := b
 	for _, mark := range [][]byte{plainMark, packsMark} {
 		if i := bytes.Index(b, mark); i >= 0 {
@@ -150,4 +158,17 @@ func (w *wanted) want(b []byte) (model.Change, bool) {
 		c.Touches = touches
 	}
 	return c, true
+}
+
+// lost is what stands for a gap.
+func (w *wanted) lost(seq int64, b []byte) (model.Change, bool) {
+	var l gapLine
+	if json.Unmarshal(b, &l) != nil || l.Time.Before(w.Since) || !means(w.Actor, "") || !means(w.Verb, ChangesLost) {
+		return model.Change{}, false
+	}
+	next := model.Revision(seq>>partBits) + 1
+	return model.Change{
+		Revision: next - 1, Time: l.Time, Verb: ChangesLost,
+		What: fmt.Sprintf("changes before revision %d are not all here: they were no longer kept when this manager asked for them; another may have them", next),
+	}, true
 }

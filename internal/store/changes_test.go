@@ -273,7 +273,7 @@ func FuzzChangeLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		for _, q := range []ChangeQuery{{}, {Touches: true}, {Nodes: map[model.NodeName]bool{"r1n1": true}, Touches: true}, {Actor: "a", Verb: "set"}} {
 			w := newWanted(&q)
-			c, ok := w.want(line)
+			c, ok := w.want(1, line)
 			w.unpack.close()
 			if ok && q.Actor != "" && (c.Actor != q.Actor || c.Verb != q.Verb) {
 				t.Fatalf("got %+v", c)

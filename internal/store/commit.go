@@ -187,7 +187,7 @@ func (s *Store) transact(ctx context.Context, what string, ifs []clientv3.Cmp, t
 			}
 			continue
 		}
-		res, err := s.send(ctx, ifs, then)
+		res, err := s.send(context.WithoutCancel(ctx), ifs, then)
 		// etcd takes nothing while it has much to apply: after a while apart from the others, or on a slow disk.
 		if !errors.Is(err, rpctypes.ErrTooManyRequests) || time.Since(begin) > busyLimit {
 			return res, err
@@ -227,7 +227,7 @@ func (e *unsentError) Unwrap() error { return e.error }
 const busyLimit = 10 * time.Second
 
 func (s *Store) send(ctx context.Context, ifs []clientv3.Cmp, then []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	_, _, _, reign := s.pulse.now()
 	defer context.AfterFunc(reign, cancel)()

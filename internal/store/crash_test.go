@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +46,11 @@ func TestMain(m *testing.M) {
 		p.main()
 		return
 	}
+	// Most of the parallel tests wait: for a disk, a leader, the end of a lease.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	flag.Parse()
 	os.Exit(m.Run())
 }
 
@@ -94,10 +102,20 @@ func counts(s *model.Snapshot, w int) (i, pair int) {
 // Whenever the process is killed: no acknowledged commit is lost, none is torn, every commit is in the audit trail once and its events are on the
 // timeline once, and nothing that was told is there twice.
 func TestKill(t *testing.T) {
-	rounds := 25
+	t.Parallel()
+	stores, rounds := 1, 20
 	if testing.Short() {
 		rounds = 5
+	} else if long { // young stores and older ones
+		stores, rounds = 6, 50
 	}
+	for range stores {
+		killRounds(t, rounds)
+	}
+}
+
+func killRounds(t *testing.T, rounds int) {
+	t.Helper()
 	dir := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {
@@ -216,18 +234,23 @@ func checkAfterKill(t *testing.T, dir string, acked []int, round int) {
 
 // A store killed during its very first start is made anew.
 func TestKillDuringTheFirstStart(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Skipf("cannot find the test's own program: %v", err)
 	}
-	for round := range 12 {
+	rounds, step := 6, 50*time.Millisecond
+	if long {
+		rounds, step = 60, 5*time.Millisecond
+	}
+	for round := range rounds {
 		dir := t.TempDir()
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), crashEnv+"="+dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Duration(round*25)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		time.AfterFunc(time.Duration(round)*step, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 		s := open(t, Options{Dir: dir})
 		commit(t, s, change("node add", node("a")))

@@ -2,8 +2,10 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 // A damaged directory is named, and left as it is: what a person may still rescue is not written over.
 func TestDamagedDirectoryIsNamedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	made := t.TempDir()
 	s := open(t, Options{Dir: made})
 	for i := range 200 {
@@ -75,6 +78,21 @@ func TestDamagedDirectoryIsNamedAndLeftAlone(t *testing.T) {
 		},
 		"etcd gone": func(t *testing.T, dir string) {
 			if err := os.RemoveAll(filepath.Join(dir, "etcd")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"mark gone": func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, "store.json")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"join overwritten before there is a store": func(t *testing.T, dir string) {
+			for _, name := range []string{"store.json", "etcd", "events", "changes"} {
+				if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, joinFile), []byte("\xa5\xa5"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -140,6 +158,7 @@ func small(t *testing.T, options string) string {
 }
 
 func TestFullFileSystem(t *testing.T) {
+	t.Parallel()
 	t.Run("refuses commits, keeps what is there, and goes on when there is room", func(t *testing.T) {
 		dir := small(t, "size=300m")
 		s := open(t, Options{Dir: dir, Reserve: 16 << 20})
@@ -209,5 +228,91 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	_, err := Open(t.Context(), Options{Dir: dir})
 	if !IsKind(err, Forbidden) || !strings.Contains(err.Error(), "read-only") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A follower whose disk is full refuses what it is asked, and stops with the reason when the others' changes have no place on it either. These go
+// on, and it has all of them once there is room. It is a process of its own: what etcd leaves behind when it stops so goes away with the process.
+func TestFullDiskOfAFollower(t *testing.T) {
+	t.Parallel()
+	all := newPool(t, 2)
+	m := newManager(t, all[0].by, "m3")
+	j, err := all[0].AddMember(t.Context(), "m3", m.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := &process{managerProcess: managerProcess{
+		Name: "m3", Dir: small(t, "size=400m"), At: m.at, Files: m.files, Join: &j, Log: filepath.Join(m.dir, "log"),
+	}}
+	start := func() {
+		t.Helper()
+		if err := third.start(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start()
+	defer third.kill()
+	if err := all[0].Promote(t.Context(), "m3"); err != nil {
+		t.Fatal(err)
+	}
+	third.must(t, request{Op: "swap", Key: "n", Value: "first"})
+	ballast := filepath.Join(third.Dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk := make([]byte, 64<<10); err == nil; {
+		_, err = f.Write(chunk)
+	}
+	f.Close()
+	if a, err := third.ask(request{Op: "swap", Key: "n", Value: "refused"}); err != nil || a.Kind != NoSpace {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	noise := make([]byte, 1<<20)
+	for rev, stopped := model.Revision(0), false; !stopped; {
+		for i := range noise {
+			noise[i] = 'a' + byte(rand.IntN(26))
+		}
+		if rev = commit(t, all[0].Store, change("set", node("big", "custom.noise", string(noise)))); rev > 400 {
+			t.Fatal("it takes more than its disk has place for")
+		}
+		select {
+		case <-third.gone:
+			stopped = true
+		default:
+		}
+	}
+	if b, err := os.ReadFile(third.Log); err != nil || !bytes.Contains(b, []byte("store stopped")) || !bytes.Contains(b, []byte("no space left")) {
+		t.Errorf("%v, its log:\n%s", err, b)
+	}
+	rev := commit(t, all[0].Store, change("set", node("after")))
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	if a := third.must(t, request{Op: "read", Key: "n", After: rev}); a.Value != "first" || a.Torn {
+		t.Errorf("got %+v", a)
+	}
+	third.must(t, request{Op: "swap", Key: "n", Value: "again"})
+}
+
+func TestStopForWantOfSpaceSaysSo(t *testing.T) {
+	s := open(t, Options{})
+	s.giveUp(fmt.Errorf("failed to commit tx: %w", unix.ENOSPC))
+	if err := s.Err(); !IsKind(err, NoSpace) || !strings.Contains(err.Error(), s.opt.Dir) || !strings.Contains(err.Error(), "start muster again") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A new store has a snapshot of its log: without one a start that finds more than a hundred entries lets go of the first one while raft may
+// still look at it, and that start fails.
+func TestANewStoreHasASnapshotOfItsLog(t *testing.T) {
+	s := open(t, Options{})
+	commit(t, s, change("set", node("a")))
+	_, file := backup(t, s, nil)
+	for how, s := range map[string]*Store{"made": s, "restored": restored(t, file)} {
+		if got, err := filepath.Glob(filepath.Join(s.opt.Dir, "etcd", "member", "snap", "*.snap")); err != nil || len(got) == 0 || !s.engine.hurry {
+			t.Errorf("%s: %v, %v", how, got, err)
+		}
 	}
 }

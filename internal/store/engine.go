@@ -58,8 +58,10 @@ type engine struct {
 	client *clientv3.Client
 	reads  []clientv3.OpOption    // for reads that need not be of the newest revision
 	member *etcdserver.EtcdServer // nil with etcd elsewhere
+	hurry  bool                   // it may campaign
 	peers  http.Handler           // nil with etcd elsewhere
 	files  PeerFiles
+	dir    string // of the store, for errors
 	etcd   *embed.Etcd
 	once   sync.Once
 
@@ -78,6 +80,7 @@ type memberConfig struct {
 	token string // of a new store: makes its number, and its members', unlike all others
 	files PeerFiles
 	url   string             // by which the others reach it, when it knows that
+	fresh bool               // of a store that is being made
 	join  *joining           // for a member of a pool that never had all documents yet; nil for all others
 	mount func(http.Handler) // gets the handler of the peers' traffic before anything is waited for; may be nil
 }
@@ -85,7 +88,7 @@ type memberConfig struct {
 // startEngine starts the member and waits until it serves, or, in a pool, until it is clear that there is no majority to serve with. etcd ends
 // the process or panics when it meets a damaged file; both become the error here.
 func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine, error) {
-	g := &engine{failed: make(chan struct{}), files: m.files, reads: []clientv3.OpOption{clientv3.WithSerializable()}}
+	g := &engine{failed: make(chan struct{}), files: m.files, dir: filepath.Dir(m.dir), reads: []clientv3.OpOption{clientv3.WithSerializable()}}
 	lg := zap.New(&zapToSlog{log: log}, zap.WithFatalHook(giveUp{g}), zap.WithPanicHook(giveUp{g}))
 
 	cfg := embed.NewConfig()
@@ -117,6 +120,13 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	// Entries since the last raft snapshot are read into memory at start, and kept there: few, for they may be large. A member that missed
 	// more gets the whole database.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 500, catchUp
+	// Without a snapshot etcd lets go of the first entry while a start applies the others, and raft panics when it campaigns and looks at it: a
+	// new store gets one at once, and one that has none waits for an election time.
+	if m.fresh {
+		cfg.SnapshotCount = 1
+	}
+	snaps, _ := filepath.Glob(filepath.Join(m.dir, "member", "snap", "*.snap"))
+	g.hurry = m.fresh || len(snaps) > 0
 	cfg.WarningApplyDuration, cfg.WarningUnaryRequestDuration = 2*time.Second, 10*time.Second
 
 	started := make(chan *embed.Etcd, 1)
@@ -186,9 +196,9 @@ func (g *engine) await(ctx context.Context, pool bool) error {
 			return nil
 		case <-again.C:
 		}
-		if !pool {
+		if !pool && g.hurry {
 			g.campaign(ctx)
-		} else if g.member.Lead() != 0 {
+		} else if pool && g.member.Lead() != 0 {
 			// What the majority has committed up to now is applied here, too, when this returns.
 			if res, err := g.client.Get(ctx, schemaKey); err == nil && len(res.Kvs) > 0 {
 				return nil

@@ -423,6 +423,7 @@ func TestTornJournal(t *testing.T) {
 // Whatever the files lost, all events and changes whose records are kept are there once after a restart, in order, with the numbers
 // that they had.
 func TestWhatIsLostIsToldAgain(t *testing.T) {
+	t.Parallel()
 	const changes = 30
 	made := t.TempDir()
 	s := open(t, Options{Dir: made})

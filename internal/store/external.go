@@ -38,7 +38,6 @@ func (x *External) at() string { return strings.Join(x.Endpoints, ", ") }
 
 // connect makes the engine that is a client of etcd elsewhere, and sees that it answers.
 func connect(ctx context.Context, x *External, log *slog.Logger) (*engine, error) {
-	what := "open store in etcd at " + x.at()
 	cfg := clientv3.Config{
 		Context: context.WithoutCancel(ctx), Username: x.User, Password: x.Password.Reveal(),
 		DialTimeout: 5 * time.Second, DialKeepAliveTime: 6 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
@@ -55,7 +54,7 @@ func connect(ctx context.Context, x *External, log *slog.Logger) (*engine, error
 	if secure {
 		var err error
 		if cfg.TLS, err = x.tls(); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
+			return nil, fmt.Errorf("%s: %w", x.what(), err)
 		}
 	}
 	c, err := clientv3.New(cfg)
@@ -76,12 +75,18 @@ func connect(ctx context.Context, x *External, log *slog.Logger) (*engine, error
 		return nil, ctx.Err()
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty):
 		return nil, &Error{
-			Kind: Forbidden, What: what, Why: err.Error(), Err: err,
+			Kind: Forbidden, What: x.what(), Why: err.Error(), Err: err,
 			Do: "Give a user of etcd that may read and write the keys from " + root + ": etcdctl role grant-permission ROLE readwrite --prefix " + root,
 		}
 	}
-	return nil, &Error{
-		Kind: NoMajority, What: what, Why: "it does not answer: " + err.Error(), Err: err,
+	return nil, x.silent(err)
+}
+
+func (x *External) what() string { return "open store in etcd at " + x.at() }
+
+func (x *External) silent(err error) error {
+	return &Error{
+		Kind: NoMajority, What: x.what(), Why: "it does not answer: " + err.Error(), Err: err,
 		Do: "See that it runs with a majority of its members and that this host reaches it: etcdctl endpoint health",
 	}
 }

@@ -70,6 +70,7 @@ func openElsewhere(t *testing.T, e *etcdElsewhere, name string) *Store {
 }
 
 func TestExternal(t *testing.T) {
+	t.Parallel()
 	e := startElsewhere(t)
 	a, b := openElsewhere(t, e, "a"), openElsewhere(t, e, "b")
 	t.Run("two managers write and read the same", func(t *testing.T) {
@@ -190,6 +191,7 @@ func TestExternal(t *testing.T) {
 
 // With the limits that the error names, large changes go through.
 func TestExternalWithLimitsRaised(t *testing.T) {
+	t.Parallel()
 	e := startElsewhere(t, "--max-txn-ops", fmt.Sprint(maxOps), "--max-request-bytes", fmt.Sprint(maxBytes))
 	s := openElsewhere(t, e, "a")
 	large := change("node add")

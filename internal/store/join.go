@@ -30,11 +30,14 @@ type joining struct {
 	urls    map[string]string // of the others, by their numbers in hex: where to answer them
 }
 
+// joinFile has the JSON of the [Join] that is under way.
+const joinFile = "join.json"
+
 // join begins or goes on with becoming a member of a pool. What is to be joined stands in join.json before etcd's directory is made, and goes
 // away after store.json says that all is there: a process killed in between goes on where it was, and may do so without Options.Join. It returns nil
 // when there is nothing to join.
 func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, err error) {
-	path := filepath.Join(s.opt.Dir, "join.json")
+	path := filepath.Join(s.opt.Dir, joinFile)
 	what := "open store " + s.opt.Dir
 	b, err := os.ReadFile(path)
 	switch {
@@ -121,7 +124,7 @@ func (s *Store) joined(j *Join) error {
 	if err := s.writeMark(mark{Store: "muster", Name: j.Name, Schema: Schema, Created: time.Now().UTC().Truncate(time.Second), Member: j.ID, URL: j.URL}); err != nil {
 		return err
 	}
-	path := filepath.Join(s.opt.Dir, "join.json")
+	path := filepath.Join(s.opt.Dir, joinFile)
 	if err := os.Remove(path); err != nil {
 		return fileError("open store "+s.opt.Dir, path, err)
 	}
@@ -151,7 +154,7 @@ func hasLog(dir string) bool {
 // whyStopped asks the others whether this member was removed while it did not run; etcd stops then, and says so in its log only.
 func (g *engine) whyStopped() error {
 	self := g.member.MemberID()
-	gone := removed("store", "its directory")
+	gone := removed("store "+g.dir, g.dir)
 	if g.member.IsIDRemoved(uint64(self)) {
 		return gone
 	}

@@ -29,7 +29,8 @@ const (
 //	{"seq":2752513,"time":"…","node":"r1n1","step":"power.on","what":"…"}
 //
 // A file is named after the smallest number that its first line may have: all lines with that number or a larger one, up to the
-// name of the next file, are in it. Lines are only ever added at the end of the newest file; whole files are removed at the beginning.
+// name of the next file, are in it. Lines are only ever added at the end of the newest file; whole files are removed at the beginning. When a file is full
+// its time of modification is set to the latest time of its lines, if that is later: clocks jump, and the lines of other managers have the times of theirs.
 //
 // All that is in it can be had again from the change records in etcd, as long as these are kept: what the number of the newest line says is
 // missing is added at the next start.
@@ -44,6 +45,8 @@ type journal struct {
 	last   int64         // number of the newest line
 	buf    []byte        // lines that are not written yet
 	first  int64         // smallest number that the first line in buf may have
+	bufs   time.Time     // latest time of the lines in buf
+	latest time.Time     // latest time of the lines in the newest file
 	behind bool          // lines were refused; all are until catchUp
 	files  []int64       // names of the files, oldest first
 	end    int64         // bytes of the newest file that readers may read
@@ -148,6 +151,9 @@ func (j *journal) recover() error {
 	if len(good) > 0 {
 		j.last = good[len(good)-1].seq
 	}
+	for _, l := range good {
+		j.latest = later(j.latest, lineTime(l.text))
+	}
 	if j.file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 		return err
 	}
@@ -236,6 +242,7 @@ func (j *journal) append(seq int64, line any) {
 	}
 	j.last = seq
 	j.buf = append(append(j.buf, b...), '\n')
+	j.bufs = later(j.bufs, lineTime(b))
 	wake(j.kick)
 }
 
@@ -296,8 +303,8 @@ func (j *journal) sync() error {
 
 func (j *journal) write() error {
 	j.mu.Lock()
-	buf, first, end := j.buf, j.first, j.end
-	j.buf, j.spare = j.spare[:0], nil
+	buf, first, end, times := j.buf, j.first, j.end, j.bufs
+	j.buf, j.spare, j.bufs = j.spare[:0], nil, time.Time{}
 	j.mu.Unlock()
 	if len(buf) == 0 {
 		j.spare = buf
@@ -317,9 +324,10 @@ func (j *journal) write() error {
 			j.failing = true
 			j.log.Error(j.what+": not written, trying again", "err", err)
 		}
-		j.buf, j.first = append(buf, j.buf...), first
+		j.buf, j.first, j.bufs = append(buf, j.buf...), first, later(j.bufs, times)
 		return err
 	}
+	j.latest = later(j.latest, times)
 	j.failing, j.dirty = false, true
 	j.end = end + int64(len(buf))
 	if cap(buf) <= 1<<20 {
@@ -344,7 +352,7 @@ func (j *journal) rotate(first int64, end *int64) error {
 	}
 	err = durable.SyncDir(j.dir)
 	if j.file != nil && err == nil {
-		err = j.file.Sync()
+		err = errors.Join(j.stamp(), j.file.Sync())
 	}
 	if err != nil { // the full file stays open: it is tried again
 		f.Close()
@@ -356,7 +364,7 @@ func (j *journal) rotate(first int64, end *int64) error {
 	j.file, *end = f, 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.files, j.end = append(j.files, first), 0
+	j.files, j.end, j.latest = append(j.files, first), 0, time.Time{}
 	total := int64(0)
 	for i, file := range slices.Backward(j.files) {
 		if fi, err := os.Stat(j.path(file)); err == nil {
@@ -373,6 +381,18 @@ func (j *journal) rotate(first int64, end *int64) error {
 		}
 	}
 	return nil
+}
+
+// stamp says in a full file's time of modification of what time its lines are at most.
+func (j *journal) stamp() error {
+	j.mu.Lock()
+	latest := j.latest
+	j.mu.Unlock()
+	fi, err := j.file.Stat()
+	if err != nil || !fi.ModTime().Before(latest) {
+		return err
+	}
+	return os.Chtimes(j.file.Name(), time.Time{}, latest)
 }
 
 // close writes and syncs what waits. Followers end.
@@ -428,7 +448,7 @@ func (j *journal) back(to place, in span, see func(seq int64, line []byte) bool)
 		if in.before > 0 && file >= in.before {
 			continue
 		}
-		more, err := j.backFile(file, to, in, see)
+		more, err := j.backFile(file, i == len(files)-1, to, in, see)
 		if errors.Is(err, os.ErrNotExist) && i < len(files)-1 { // removed as too old since we looked
 			return nil
 		}
@@ -439,7 +459,7 @@ func (j *journal) back(to place, in span, see func(seq int64, line []byte) bool)
 	return nil
 }
 
-func (j *journal) backFile(file int64, to place, in span, see func(seq int64, line []byte) bool) (more bool, err error) {
+func (j *journal) backFile(file int64, newest bool, to place, in span, see func(seq int64, line []byte) bool) (more bool, err error) {
 	f, err := os.Open(j.path(file))
 	if err != nil {
 		return false, err
@@ -449,9 +469,8 @@ func (j *journal) backFile(file int64, to place, in span, see func(seq int64, li
 	if err != nil {
 		return false, err
 	}
-	// The file was last written before the time that is wanted; so were those before it. A minute is for clocks that are set back.
-	if !in.since.IsZero() && fi.ModTime().Before(in.since.Add(-time.Minute)) {
-		return false, nil
+	if !newest && !in.since.IsZero() && fi.ModTime().Before(in.since) {
+		return true, nil // all its lines are older; those before it need not be
 	}
 	end := fi.Size()
 	if file == to.file {
@@ -506,6 +525,24 @@ func backward(f io.ReaderAt, end int64, see func([]byte) bool) error {
 		see(rest)
 	}
 	return nil
+}
+
+// lineTime reads the time of a line without decoding it; zero when it has none. Before it in a line there are numbers only.
+func lineTime(b []byte) time.Time {
+	_, rest, _ := bytes.Cut(b, []byte(`,"time":"`))
+	i := bytes.IndexByte(rest, '"')
+	if i < 0 {
+		return time.Time{}
+	}
+	at, _ := time.Parse(time.RFC3339Nano, string(rest[:i]))
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // lineSeq reads the number of a line without decoding it.

@@ -85,6 +85,32 @@ func parallel(n int, do func(from, to int) error) error {
 // restAfterLarge is how long after a large change its memory is given back: by then its writer has let go of it, too.
 const restAfterLarge = 2 * time.Second
 
+// rest gives the memory of large changes back, some time after the last of them. It sleeps as long as there are none.
+func (s *Store) rest(ctx context.Context) {
+	var rested <-chan time.Time
+	for {
+		select {
+		case <-s.swollen:
+			wait := restAfterLarge
+			if !s.leads() { // the leader's entries push the large one out here, too: let them come first
+				wait *= 5
+			}
+			rested = time.After(wait)
+		case <-rested:
+			rested = nil
+			s.giveBack(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// leads says that the member in this process is the leader.
+func (s *Store) leads() bool {
+	m := s.engine.member
+	return m != nil && m.Lead() == uint64(m.MemberID())
+}
+
 // giveBack gives the memory of large changes back to the system. Three keep it: raft the entry, until a hundred further ones are there (etcd's
 // memorySnapshotCount), and those that other members may ask for, one after another, for of those that come together it keeps the batch; the buffers of etcd's database every value, until it was committed twice without a key being written;
 // the garbage collector all the rest, for minutes when little happens.
@@ -94,6 +120,9 @@ func (s *Store) giveBack(ctx context.Context) {
 		return
 	}
 	for range 102 + catchUp + 1 {
+		if !s.leads() { // one in a pool is enough
+			break
+		}
 		if _, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
 			Then(clientv3.OpPut(schemaKey, "0")).Commit(); err != nil {
 			break // nobody to commit with: it stays for now

@@ -276,6 +276,7 @@ func firstValue(t *testing.T, s *Store, key string) []byte {
 
 // The documents of a large change are compressed, and nobody who reads the store sees a difference.
 func TestLargeChangeIsCompressed(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	const n = large/1_000 + 1
 	commit(t, s, change("node add", strict(n)...))
@@ -324,6 +325,7 @@ func TestLargeChangeIsCompressed(t *testing.T) {
 
 // What a large change left in memory is given back soon after it.
 func TestMemoryOfALargeChangeIsGivenBack(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	before := s.engine.etcd.Server.AppliedIndex()
 	commit(t, s, change("node add", strict(4*large/1_000)...))

@@ -52,16 +52,11 @@ func wake(c chan struct{}) {
 	}
 }
 
-// tend writes what is observed, removes old change records and gives back memory. It sleeps as long as there is nothing to do.
+// tend writes what is observed and removes old change records. It sleeps as long as there is nothing to do.
 func (s *Store) tend(ctx context.Context) {
-	var due, rested <-chan time.Time
+	var due, again <-chan time.Time
 	for {
 		select {
-		case <-s.swollen:
-			rested = time.After(restAfterLarge)
-		case <-rested:
-			rested = nil
-			s.giveBack(ctx)
 		case <-s.observe:
 			if due == nil {
 				due = time.After(observeEvery)
@@ -80,8 +75,12 @@ func (s *Store) tend(ctx context.Context) {
 			s.raiseSchema(ctx)
 		case <-s.missed:
 			if err := s.tellMissed(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("store: the timeline lacks what was refused while the disk was full; it is added at the next start", "err", err)
+				s.log.Warn("store: the timeline still lacks what was refused while the disk was full", "err", err)
+				again = time.After(10 * observeEvery) // nothing else would: a journal that lacks lines takes none
 			}
+		case <-again:
+			again = nil
+			wake(s.missed)
 		case <-ctx.Done():
 			return
 		}
@@ -150,7 +149,7 @@ func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch m
 		if err := s.majority(ctx, "commit observe"); err != nil {
 			return err
 		}
-		res, err := s.engine.client.Txn(ctx).If(ifs...).Then(puts...).Commit()
+		res, err := s.send(ctx, ifs, puts)
 		if err != nil {
 			return s.commitError(c, len(puts), size, err)
 		}

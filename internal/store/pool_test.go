@@ -179,6 +179,7 @@ type manager struct {
 	*Store
 	name  string
 	dir   string
+	by    *authority
 	files PeerFiles
 	at    string // host:port
 	gate  *gate
@@ -212,7 +213,7 @@ func newManager(t testing.TB, a *authority, name string) *manager {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	m := &manager{name: name, dir: t.TempDir(), files: a.issue(t, name, net.IPv4(127, 0, 0, 1)), gate: newGate(), at: l.Addr().String()}
+	m := &manager{name: name, by: a, dir: t.TempDir(), files: a.issue(t, name, net.IPv4(127, 0, 0, 1)), gate: newGate(), at: l.Addr().String()}
 	t.Cleanup(m.stop)
 	return m
 }
@@ -345,6 +346,7 @@ func names(t testing.TB, s *Store) (all []string) {
 }
 
 func TestPool(t *testing.T) {
+	t.Parallel()
 	all := newPool(t, 3)
 	t.Run("every manager writes, and reads what another wrote", func(t *testing.T) {
 		for i, m := range all {
@@ -442,6 +444,7 @@ func TestPool(t *testing.T) {
 }
 
 func TestPoolLosesItsLeader(t *testing.T) {
+	t.Parallel()
 	all := newPool(t, 3)
 	t.Run("cut off, it refuses writes and goes on reading, and the others write", func(t *testing.T) {
 		old := leader(t, all)
@@ -565,6 +568,7 @@ func TestPoolLosesItsLeader(t *testing.T) {
 }
 
 func TestPoolReplacesAMember(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	var all []*manager
 	for i := range 3 {
@@ -653,6 +657,7 @@ var long = os.Getenv("MUSTER_LONG") != ""
 // A commit of many documents is made on every manager, whoever makes it. In the long run it is as large as one may be, and the leader stays:
 // here three managers share a disk and the processors, which is the worst case.
 func TestPoolLargeCommit(t *testing.T) {
+	t.Parallel()
 	docs, filler := 10_000, ""
 	if long {
 		docs, filler = 100_000, strings.Repeat("x", 900)
@@ -681,5 +686,47 @@ func TestPoolLargeCommit(t *testing.T) {
 			}
 			lead, term = leader(t, all), now
 		}
+	}
+}
+
+// What waits for a majority keeps nobody: not the end of a manager, and not the start of one whose store is of an older schema.
+func TestWithoutALeader(t *testing.T) {
+	t.Parallel()
+	all := newPool(t, 2)
+	commit(t, all[0].Store, change("set", node("a")))
+	lead := leader(t, all)
+	rest := others(all, lead)[0]
+	t.Run("a follower leaves it to the leader to push a large change out of the log", func(t *testing.T) {
+		before := lead.engine.member.AppliedIndex()
+		rest.giveBack(t.Context())
+		if n := lead.engine.member.AppliedIndex() - before; n > 100 {
+			t.Errorf("%d entries of a follower", n)
+		}
+		before = lead.engine.member.AppliedIndex()
+		lead.giveBack(t.Context())
+		if n := lead.engine.member.AppliedIndex() - before; n < 102+catchUp {
+			t.Errorf("%d entries of the leader", n)
+		}
+	})
+	setSchemaOf(t, lead.Store, "1")
+	if err := rest.Wait(t.Context(), func(*model.Snapshot) bool { return rest.schema.Load() == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	rest.stop()
+	eventually(t, "it to notice", func() bool { return !lead.Health().Since.IsZero() })
+	lead.Tell(model.Event{Step: "test", What: "told"})
+	lead.Observe("a", func(st *model.State) { st.Power = "on" })
+	begin := time.Now()
+	lead.stop()
+	if took := time.Since(begin); took > 10*closeLimit {
+		t.Errorf("it took %v to close, want %v at most", took, closeLimit)
+	}
+	begin = time.Now()
+	lead.start(t, nil)
+	if took := time.Since(begin); took > aloneLimit+2*time.Second {
+		t.Errorf("it took %v to open", took)
+	}
+	if lead.Snapshot().Node("a") == nil {
+		t.Error("it reads nothing")
 	}
 }

@@ -140,8 +140,8 @@ func (s *Store) keepAlive(ctx context.Context) {
 		case <-renew.C:
 		case <-s.beat:
 		case <-ctx.Done():
-			if id != 0 { // the others need not wait for its end
-				last, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.end)
+			if leader, _, _, _ := s.pulse.now(); id != 0 && leader != 0 { // the others need not wait for its end
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit/8)
 				_, _ = s.engine.client.Revoke(last, id)
 				cancel()
 			}

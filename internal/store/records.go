@@ -83,7 +83,7 @@ type family struct {
 	tag   string // of this process: two managers never use the same key
 	keep  int
 	bytes int64
-	age   time.Duration // younger ones are not removed
+	age   time.Duration // younger ones stay: by its record a manager finds out whether its change was made, see settle
 	order atomic.Uint64 // of the newest record
 
 	mu   sync.Mutex
@@ -95,7 +95,7 @@ type recordSize struct {
 	order uint64
 	rev   model.Revision
 	size  int64
-	at    time.Time // when this process saw it
+	seen  time.Time
 }
 
 // from is a key that no record of that order, or a larger one, lies before.
@@ -106,16 +106,21 @@ func (f *family) nextKey() string { return f.from(f.order.Add(1)) + "-" + f.tag 
 
 // note takes in that a record is there.
 func (f *family) note(r *record, size int) {
-	for { // our numbers stay above those that other managers have used
-		have := f.order.Load()
-		if r.order <= have || f.order.CompareAndSwap(have, r.order) {
-			break
-		}
-	}
+	f.raise(r.order)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.have = append(f.have, recordSize{r.order, r.Revision, int64(size), time.Now()})
 	f.size += int64(size)
+}
+
+// raise keeps our numbers above those that other managers, and this one before its start, have used.
+func (f *family) raise(order uint64) {
+	for {
+		have := f.order.Load()
+		if order <= have || f.order.CompareAndSwap(have, order) {
+			return
+		}
+	}
 }
 
 // forget takes in that the records up to that order are removed.
@@ -136,28 +141,34 @@ func (f *family) reset(have []recordSize) {
 	defer f.mu.Unlock()
 	slices.SortFunc(have, func(a, b recordSize) int { return cmp.Compare(a.rev, b.rev) })
 	f.have, f.size = have, 0
-	now := time.Now()
-	for i, r := range have {
-		have[i].at = now
+	for _, r := range have {
+		f.raise(r.order)
 		f.size += r.size
 	}
 }
 
-// trimAt returns the order below which records are to be removed, zero when there are too few for that. Young ones stay, however many they are:
-// another manager may still have to find out by them whether its transaction was made, see settle.
-func (f *family) trimAt(now time.Time) uint64 {
+// trimAt returns the order below which records are to be removed, zero when there are too few for that. However large they are, young ones of
+// changes stay.
+func (f *family) trimAt() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, size := 0, f.size
-	for n < len(f.have) && (len(f.have)-n > f.keep || size > f.bytes) && now.Sub(f.have[n].at) >= f.age {
-		size -= f.have[n].size
-		n++
+	size, i := f.size, 0
+	for _, r := range f.have {
+		few, small, young := len(f.have)-i <= f.keep, size <= f.bytes, time.Since(r.seen) < f.age
+		if few && small || young && (small || f.name == changeFamily) {
+			break
+		}
+		size -= r.size
+		i++
 	}
-	if n < trimEvery && (n == 0 || f.size <= f.bytes+f.bytes/8) {
+	switch {
+	case i < trimEvery && f.size-size < f.bytes/8: // it is not worth a transaction yet
 		return 0
+	case i == len(f.have):
+		return f.order.Load() + 1
 	}
 	below := f.order.Load() + 1
-	for _, r := range f.have[n:] {
+	for _, r := range f.have[i:] { // not in the order of their numbers, where several managers write
 		below = min(below, r.order)
 	}
 	return below
@@ -181,16 +192,23 @@ func (s *Store) familyOf(name string) *family {
 	return s.changes
 }
 
-// recordsSince reads the records of that revision and later, in the order of their revisions.
+// recordsSince reads the records of that revision and later, in the order of their revisions. All are read at one revision: what comes
+// meanwhile is in none, or a journal would go over what it has not got yet.
 func (s *Store) recordsSince(ctx context.Context, since model.Revision) ([]*record, error) {
 	var out []*record
+	rev := int64(0)
 	for _, f := range []*family{s.changes, s.told} {
-		from, rev := f.from(0), int64(0)
+		from := f.from(0)
 		for more := true; more; {
-			res, err := s.engine.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix+f.name+"/")), clientv3.WithRev(rev),
-				clientv3.WithMinModRev(int64(since)), clientv3.WithLimit(page), clientv3.WithSerializable())
+			res, err := s.engine.client.Get(ctx, from, append([]clientv3.OpOption{
+				clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix + f.name + "/")), clientv3.WithRev(rev),
+				clientv3.WithMinModRev(int64(since)), clientv3.WithLimit(page),
+			}, s.engine.reads...)...)
 			if err != nil {
 				return nil, err
+			}
+			if rev == 0 { // the header says the newest revision, not the one that was read
+				rev = res.Header.Revision
 			}
 			for _, kv := range res.Kvs {
 				r, err := readRecord(kv)
@@ -200,7 +218,7 @@ func (s *Store) recordsSince(ctx context.Context, since model.Revision) ([]*reco
 				out = append(out, r)
 				from = string(kv.Key) + "\x00"
 			}
-			more, rev = res.More, res.Header.Revision
+			more = res.More
 		}
 	}
 	sortRecords(out)
@@ -214,7 +232,7 @@ func sortRecords(records []*record) {
 // trimRecords removes the records beyond those that are kept, once the journals have them on disk.
 func (s *Store) trimRecords(ctx context.Context) error {
 	for _, f := range []*family{s.changes, s.told} {
-		order := f.trimAt(time.Now())
+		order := f.trimAt()
 		if order == 0 {
 			continue
 		}

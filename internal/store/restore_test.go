@@ -166,9 +166,12 @@ func restoreInto(dir string) {
 
 // Whenever a restore is killed, what it leaves is not opened as a store, and the next restore begins anew.
 func TestKillDuringRestore(t *testing.T) {
-	rounds := 15
+	t.Parallel()
+	rounds := 6
 	if testing.Short() {
 		rounds = 4
+	} else if long {
+		rounds = 60
 	}
 	self, err := os.Executable()
 	if err != nil {

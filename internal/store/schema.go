@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -35,7 +36,7 @@ func setSchema(ctx context.Context, c *clientv3.Client) error {
 func (s *Store) readSchema(ctx context.Context) error {
 	res, err := s.engine.client.Get(ctx, schemaKey, s.engine.reads...)
 	if err != nil {
-		return err
+		return &brokenError{err}
 	}
 	if len(res.Kvs) == 0 {
 		return fmt.Errorf("document %s is not there", schemaKey)
@@ -64,6 +65,9 @@ func newerSchema(what string, n int) error {
 	}
 }
 
+// raiseLimit is how long a start may wait for the schema to be raised: the older one serves as well.
+const raiseLimit = 2 * time.Second
+
 // raiseSchema raises an older store to the schema of this program, when all managers of the pool know it. What keeps it from doing so
 // is no error: the older schema serves as well, and it is tried again when a manager's document changes and at the next start.
 func (s *Store) raiseSchema(ctx context.Context) {
@@ -71,6 +75,12 @@ func (s *Store) raiseSchema(ctx context.Context) {
 	if have >= Schema {
 		return
 	}
+	if m := s.engine.member; m != nil && m.Lead() == 0 { // nobody to ask, and a start must not wait for that
+		s.log.Warn("store: the schema is not raised yet", "err", "there is no leader")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, raiseLimit)
+	defer cancel()
 	res, err := s.engine.client.Get(ctx, managerPrefix, clientv3.WithPrefix())
 	if err != nil {
 		s.log.Warn("store: the schema is not raised yet", "err", err)

@@ -26,7 +26,7 @@
 // One directory, mode 0700, belongs to one process:
 //
 //	lock                  flock(2) and the process id
-//	store.json            written when etcd's files were made; says that they must be there
+//	store.json            written when etcd's files were made: says that they must be there, and keeps this manager's name
 //	join.json             a pool that is to be joined; goes away when that is done
 //	etcd/                 one embedded etcd member (bbolt database and write-ahead log)
 //	restore.unfinished    there while a backup is restored into the directory
@@ -145,6 +145,7 @@ type Store struct {
 	decoders decoders
 	pulse    *pulse
 	mark     mark       // as in store.json
+	fresh    bool       // there is no store.json yet
 	marking  sync.Mutex // guards mark once the store is open
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
@@ -158,7 +159,7 @@ type Store struct {
 
 	observe chan struct{} // wakes tend: something was observed
 	trim    chan struct{} // wakes tend: many change records
-	swollen chan struct{} // wakes tend: a large change was made or read
+	swollen chan struct{} // wakes rest: a large change was made or read
 	raise   chan struct{} // wakes tend: a manager's document changed, perhaps all know a newer schema now
 	schema  atomic.Int64  // of the store
 	missed  chan struct{} // wakes tend: a journal refused lines, and takes some again
@@ -171,7 +172,6 @@ type Store struct {
 	fail    sync.Once
 	close   sync.Once
 	closing error
-	end     time.Time // until when Close may take; set before stop
 }
 
 // Open opens the store, and makes it where there is none. It reads all documents into the snapshot, and tells the events of
@@ -229,10 +229,7 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	if err := s.readSchema(ctx); err != nil {
-		if IsKind(err, Newer) {
-			return err
-		}
-		return s.damaged(err)
+		return s.unread(ctx, err)
 	}
 	s.raiseSchema(ctx)
 	if err := s.openJournals(ctx); err != nil {
@@ -240,10 +237,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	w, records, err := s.load(ctx, s.toldSince())
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return s.damaged(err)
+		return s.unread(ctx, err)
 	}
 	if err := s.mendJournals(records); err != nil {
 		return err
@@ -268,6 +262,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.running.Go(func() { s.keepAlive(run) })
 	s.running.Go(func() { s.tend(run) })
+	s.running.Go(func() { s.rest(run) })
 	s.running.Go(func() { s.gather(run) })
 	s.running.Go(func() {
 		select {
@@ -281,7 +276,10 @@ func (s *Store) open(ctx context.Context) error {
 
 // prepare reads store.json, when there is one, and lets the caller say what else it takes.
 func (s *Store) prepare(ctx context.Context) error {
-	path := filepath.Join(s.opt.Dir, "store.json")
+	if err := checkFinished(s.opt.Dir); err != nil {
+		return err
+	}
+	path := s.markPath()
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -296,10 +294,21 @@ func (s *Store) prepare(ctx context.Context) error {
 	default: // a join that was begun goes on under its name
 		s.opt.Name = cmp.Or(Joining(s.opt.Dir).Name, s.opt.Name)
 	}
-	if s.opt.Prepare == nil {
+	if s.fresh = err != nil; s.opt.Prepare == nil {
 		return nil
 	}
-	return s.opt.Prepare(ctx, &s.opt, err != nil)
+	return s.opt.Prepare(ctx, &s.opt, s.fresh)
+}
+
+// unread says why the documents could not be read.
+func (s *Store) unread(ctx context.Context, err error) error {
+	switch x := s.opt.External; {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case x != nil && errors.As(err, new(*brokenError)):
+		return x.silent(err)
+	}
+	return s.damaged(err)
 }
 
 // openExternal connects to etcd elsewhere.
@@ -360,18 +369,9 @@ type mark struct {
 // create makes a new store's etcd directory, under another name until it is complete: a process killed meanwhile leaves nothing that
 // could be taken for a store, or for a damaged one. What it returns is for a member that has to join a pool first.
 func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error) {
-	if err := checkFinished(s.opt.Dir); err != nil {
-		return nil, nil, err
-	}
-	path := filepath.Join(s.opt.Dir, "store.json")
 	what := "open store " + s.opt.Dir
-	b, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(b, &s.mark); err != nil {
-			return nil, nil, s.damaged(fmt.Errorf("%s: %w", path, err))
-		}
-		if s.mark.Name == "" { // made before managers had names
+	if !s.fresh {
+		if s.mark.Name == "" { // made before managers had names, or by Restore
 			next := s.mark
 			next.Name = s.opt.Name
 			if err := s.writeMark(next); err != nil {
@@ -381,19 +381,21 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 		if s.opt.Join != nil && s.opt.Join.ID != s.mark.Member {
 			return nil, nil, s.occupied()
 		}
+		path := filepath.Join(s.opt.Dir, joinFile)
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // killed at the end of joined
+			return nil, nil, fileError(what, path, err)
+		}
 		return nil, nil, nil
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, nil, fileError(what, path, err)
 	}
 	if j, how, err := s.join(ctx, dir); j != nil || err != nil {
 		return j, how, err
 	}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
-			if hasFiles(journal) {
-				return nil, nil, s.damaged(fmt.Errorf("%s and %s are missing beside %s", path, dir, journal))
-			}
+	for _, journal := range []string{s.eventsDir(), s.auditDir()} { // made after store.json, see open
+		if hasFiles(journal) {
+			return nil, nil, s.damaged(fmt.Errorf("%s is missing beside %s", s.markPath(), journal))
 		}
+	}
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if err := s.room(what, firstStart); err != nil {
 			return nil, nil, err
 		}
@@ -402,7 +404,7 @@ func (s *Store) create(ctx context.Context, dir string) (*Join, *joining, error)
 			return nil, nil, fileError(what, raw, err)
 		}
 		m := s.member(raw)
-		m.mount = nil
+		m.mount, m.fresh = nil, true
 		g, err := startEngine(ctx, m, s.log)
 		if err == nil {
 			err = setSchema(ctx, g.client)
@@ -429,13 +431,15 @@ func (s *Store) writeMark(m mark) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.opt.Dir, "store.json")
+	path := s.markPath()
 	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
 		return fileError("write "+path, path, err)
 	}
 	s.mark = m
 	return nil
 }
+
+func (s *Store) markPath() string { return filepath.Join(s.opt.Dir, "store.json") }
 
 func hasFiles(dir string) bool {
 	entries, err := os.ReadDir(dir)
@@ -467,8 +471,9 @@ func (s *Store) giveUp(err error) {
 	s.fail.Do(func() {
 		if e := (*Error)(nil); errors.As(err, &e) {
 			s.err = e
-		} else if full := fileError("store "+s.opt.Dir, s.opt.Dir, err); IsKind(full, NoSpace) {
-			s.err = full
+		} else if errors.As(fileError("store "+s.opt.Dir+" stopped", s.opt.Dir, err), &e) { // a full disk, most likely
+			e.Do += "; then start muster again"
+			s.err = e
 		} else {
 			s.err = &Error{
 				Kind: Closed, What: "store " + s.opt.Dir, Why: "it stopped: " + err.Error(), Err: err,
@@ -517,18 +522,18 @@ func (s *Store) Wait(ctx context.Context, cond func(*model.Snapshot) bool) error
 	}
 }
 
-// closeLimit is how long Close waits for the others, so that a service that has no majority stops within two seconds, too.
+// closeLimit is how long Close may take, but for a disk that hangs: a service that has no majority stops within two seconds, too.
 const closeLimit = 800 * time.Millisecond
 
-// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, [closeLimit] at most.
-// Further calls do nothing and return the same.
+// Close writes what was observed and told, and ends the store. Commits that are on their way are waited for, half a second, and what cannot be
+// written in that time is lost: the error says so. Further calls do nothing and return the same.
 func (s *Store) Close() error {
 	s.close.Do(func() {
+		end := time.Now().Add(closeLimit)
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
-		s.end = time.Now().Add(closeLimit)
-		ctx, cancel := context.WithDeadline(context.Background(), s.end)
+		ctx, cancel := context.WithTimeout(context.Background(), closeLimit*5/8)
 		defer cancel()
 		idle := make(chan struct{})
 		go func() { s.inflight.Wait(); close(idle) }()
@@ -550,7 +555,7 @@ func (s *Store) Close() error {
 			close(s.done)
 		})
 		s.closing = errors.Join(s.closing, s.closeJournals())
-		s.engine.close(time.Second)
+		s.engine.close(max(time.Until(end), closeLimit/10))
 		s.closing = errors.Join(s.closing, s.lock.release())
 	})
 	return s.closing

@@ -33,8 +33,9 @@ type teller struct {
 	hurry chan struct{} // somebody waits for it
 
 	turn  chan struct{} // holds one while a batch is on its way
-	key   string        // of the batch that was tried last; it is in no other transaction
 	batch []model.Event
+	key   string // of the batch when it was tried last; it is in no other transaction
+	doubt bool   // it may be there: no answer came
 }
 
 func newTeller() *teller {
@@ -94,7 +95,7 @@ func (t *teller) idle() bool {
 }
 
 // take makes the next batch of what waits, unless there is one that was tried already.
-func (t *teller) take(nextKey func() string) {
+func (t *teller) take() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.batch != nil {
@@ -115,7 +116,7 @@ func (t *teller) take(nextKey func() string) {
 	if n == 0 {
 		return
 	}
-	t.key, t.batch = nextKey(), t.waiting[:n:n]
+	t.batch = t.waiting[:n:n]
 	t.waiting, t.bytes = t.waiting[n:], max(0, t.bytes-size)
 	if len(t.waiting) == 0 {
 		t.waiting, t.bytes = nil, 0
@@ -182,8 +183,8 @@ func (s *Store) gather(ctx context.Context) {
 	}
 }
 
-// commitTold commits the next batch of what waits. A batch whose outcome is not known is tried again under its own key: it is never
-// there twice.
+// commitTold commits the next batch of what waits. Of a batch whose outcome is not known it finds that out first, so it is never there twice, and
+// its record, which has a new number then, is not among the old ones that are removed first.
 func (s *Store) commitTold(ctx context.Context) (err error) {
 	t := s.teller
 	select {
@@ -192,10 +193,21 @@ func (s *Store) commitTold(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if t.take(s.told.nextKey); t.batch == nil {
+	if t.take(); t.batch == nil {
 		return nil
 	}
 	defer func() { t.ended(err) }()
+	if t.doubt {
+		limit, cancel := context.WithTimeout(ctx, toldLimit)
+		defer cancel()
+		rev, err := s.settle(limit, t.key)
+		if err != nil {
+			return err
+		}
+		if t.doubt = false; rev > 0 {
+			return s.reach(ctx, rev)
+		}
+	}
 	rec, err := encodeRecord(&model.Change{Time: time.Now(), Events: t.batch})
 	if err != nil {
 		return err
@@ -203,16 +215,19 @@ func (s *Store) commitTold(ctx context.Context) (err error) {
 	if err := s.room("commit events", 4*len(rec)); err != nil {
 		return err
 	}
-	res, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(t.key), "=", 0)).
-		Then(clientv3.OpPut(t.key, string(rec))).Else(clientv3.OpGet(t.key)).Commit()
+	if err := s.majority(ctx, "commit events"); err != nil {
+		return err
+	}
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
+	t.key = s.told.nextKey()
+	res, err := s.send(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(t.key), "=", 0)}, []clientv3.Op{clientv3.OpPut(t.key, string(rec))})
 	if err != nil {
+		t.doubt = !refused(err)
 		return s.commitError(&model.Change{Verb: "events"}, 1, len(rec), err)
 	}
-	rev := res.Header.Revision
-	if !res.Succeeded {
-		rev = res.Responses[0].GetResponseRange().Kvs[0].ModRevision
-	}
-	return s.reach(ctx, model.Revision(rev))
+	return s.reach(ctx, model.Revision(res.Header.Revision))
 }
 
 // awaitTold waits until what was told before the call is committed, or cannot be, or two seconds are over.

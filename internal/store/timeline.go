@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"muster/internal/model"
 )
@@ -18,6 +20,7 @@ import (
 //	          {"seq":2818047,"gap":true}                              what was told before is not all there: it was no longer in etcd
 //	changes/  {"seq":2752512,"revision":42,"time":"…","verb":"set",…,"touches":[…]}      the audit trail
 //	          {"seq":2818048,"revision":43,…,"touchesz":[{"from":{"kind":"node","name":"r1n1"},"z":"…"},…]}
+//	          {"seq":2949119,"gap":true,"time":"…"}                   as in events/, of changes
 const (
 	partBits = 16
 	maxPart  = 1<<partBits - 1 // no event's: for lines between revisions
@@ -27,8 +30,15 @@ const (
 const gapMark = `,"gap":`
 
 type gapLine struct {
-	Seq int64 `json:"seq"`
-	Gap bool  `json:"gap"`
+	Seq  int64     `json:"seq"`
+	Gap  bool      `json:"gap"`
+	Time time.Time `json:"time,omitzero"` // of the change after it, in the audit trail
+}
+
+// isGap tells a gap's line from the others.
+func isGap(b []byte) bool {
+	i := bytes.IndexByte(b, ',')
+	return i > 0 && bytes.HasPrefix(b[i:], []byte(gapMark))
 }
 
 // changeLine is a change in the audit trail. The touches come last, see [wanted].
@@ -130,10 +140,17 @@ func (s *Store) tellRecords(records []*record) {
 func (s *Store) tellAllLocked(records []*record) {
 	told := model.Revision((s.events.since() - 1) >> partBits)
 	hole := max(s.changes.hole(told), s.told.hole(told))
+	lost := s.changes.hole(model.Revision((s.audit.since() - 1) >> partBits))
 	for _, r := range records {
+		if lost > 0 && r.Revision >= lost {
+			s.log.Warn("store: the audit trail of this manager lacks changes: they were no longer kept when it asked for them", "before", lost)
+			seq := int64(lost)<<partBits - 1
+			s.audit.append(seq, &gapLine{seq, true, r.Time})
+			lost = 0
+		}
 		if hole > 0 && r.Revision >= hole {
 			seq := int64(hole)<<partBits - 1
-			s.events.append(seq, &gapLine{seq, true})
+			s.events.append(seq, &gapLine{Seq: seq, Gap: true})
 			hole = 0
 		}
 		s.tellLocked(r)

@@ -80,6 +80,7 @@ func olden(t *testing.T, dir string, first int64) {
 
 // The timeline of schema 1 stays readable, before all that comes after, and what it had lost is told.
 func TestUpgradeOfTheTimeline(t *testing.T) {
+	t.Parallel()
 	const changes = 20
 	make := func(t *testing.T, first int64) string {
 		dir := t.TempDir()

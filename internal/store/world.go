@@ -62,7 +62,7 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 			clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithRev(rev), clientv3.WithLimit(page),
 		}, s.engine.reads...)...)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, &brokenError{err}
 		}
 		got, err := s.decoders.decode(res.Kvs)
 		if err != nil {
@@ -79,7 +79,7 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 			if err != nil {
 				return nil, nil, err
 			}
-			sizes[r.family] = append(sizes[r.family], recordSize{order: r.order, rev: r.Revision, size: int64(len(kv.Value))})
+			sizes[r.family] = append(sizes[r.family], recordSize{r.order, r.Revision, int64(len(kv.Value)), time.Now()})
 			if mod >= since {
 				records = append(records, r)
 			}
@@ -94,7 +94,7 @@ func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*reco
 	}
 	live, err := s.engine.client.Get(ctx, livePrefix, append([]clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(rev)}, s.engine.reads...)...)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &brokenError{err}
 	}
 	for _, kv := range live.Kvs {
 		name, _ := liveName(kv.Key)
@@ -197,25 +197,13 @@ func decodeOne(kv *mvccpb.KeyValue, x *model.Decoder, buf []byte) (model.Op, []b
 func (s *Store) watch(ctx context.Context) error {
 	for {
 		err := s.watchFrom(ctx, int64(s.world.Load().snap.Revision)+1)
+		for ctx.Err() == nil && errors.Is(err, rpctypes.ErrCompacted) { // we lag behind what is kept
+			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
+			err = s.readAgain(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, rpctypes.ErrCompacted): // we lag behind what is kept: read the whole again
-			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
-			if err := s.readSchema(ctx); err != nil {
-				return err
-			}
-			old := s.world.Load()
-			w, records, err := s.load(ctx, s.toldSince())
-			if errors.Is(err, rpctypes.ErrCompacted) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			w.removeAbsent(old)
-			s.tellRecords(records)
-			s.publish(w)
 		case errors.As(err, new(*brokenError)) && s.engine.member == nil: // etcd elsewhere: it will come back, and nothing is missed
 			s.log.Warn("store: the watch of etcd broke off; asking again", "err", err)
 			select {
@@ -228,7 +216,23 @@ func (s *Store) watch(ctx context.Context) error {
 	}
 }
 
-// brokenError says that the watch ended, not what it brought was wrong.
+// readAgain replaces the world by one that is read whole.
+func (s *Store) readAgain(ctx context.Context) error {
+	if err := s.readSchema(ctx); err != nil {
+		return err
+	}
+	old := s.world.Load()
+	w, records, err := s.load(ctx, s.toldSince())
+	if err != nil {
+		return err
+	}
+	w.removeAbsent(old)
+	s.tellRecords(records)
+	s.publish(w)
+	return nil
+}
+
+// brokenError says that the watch ended or a read did not go, not that what they brought was wrong.
 type brokenError struct{ error }
 
 func (e *brokenError) Unwrap() error { return e.error }
@@ -333,7 +337,7 @@ func (s *Store) publish(w *world) {
 	if old != w {
 		close(old.next)
 	}
-	if now := time.Now(); s.changes.trimAt(now) > 0 || s.told.trimAt(now) > 0 {
+	if s.changes.trimAt() > 0 || s.told.trimAt() > 0 {
 		wake(s.trim)
 	}
 }

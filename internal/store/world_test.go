@@ -82,6 +82,7 @@ func TestAWorldThatIsReadAgainKnowsWhatWasRemoved(t *testing.T) {
 }
 
 func TestObserveWhileABatchIsOnItsWay(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	commit(t, s, change("node add", node("a"), node("b")))
 	first := true
