@@ -62,7 +62,7 @@ next start on, and the others as before.`,
   muster secret rotate --site-key
   muster secret rotate --site-key --passphrase        # from now on: muster serve --passphrase
   muster secret rotate --site-key --site-key-file /run/credentials/muster.service/sitekey`,
-		Args:    args(0, 0),
+		Args: args(0, 0),
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if site.given() {
