@@ -259,7 +259,7 @@ func (r *reader) lines(ctx context.Context, end int64, q *EventQuery, yield func
 		}
 		r.at.off += int64(len(b))
 		if seq, ok := lineSeq(b); ok {
-			if seq > r.last && r.last > 0 && bytes.HasPrefix(b[bytes.IndexByte(b, ','):], []byte(gapMark)) &&
+			if seq > r.last && r.last > 0 && isGap(b) &&
 				!yield(model.Event{}, &GapError{After: r.last, Oldest: seq + 1}) {
 				return false
 			}

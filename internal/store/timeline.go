@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,12 @@ const (
 
 // gapMark begins a gap's line after its number.
 const gapMark = `,"gap":`
+
+// isGap says that a line stands for lines that were never written.
+func isGap(b []byte) bool {
+	i := bytes.IndexByte(b, ',')
+	return i >= 0 && bytes.HasPrefix(b[i:], []byte(gapMark))
+}
 
 type gapLine struct {
 	Seq int64 `json:"seq"`
@@ -129,12 +136,18 @@ func (s *Store) tellRecords(records []*record) {
 
 func (s *Store) tellAllLocked(records []*record) {
 	told := model.Revision((s.events.since() - 1) >> partBits)
-	hole := max(s.changes.hole(told), s.told.hole(told))
+	lost := s.changes.hole(told)
+	hole := max(lost, s.told.hole(told))
 	for _, r := range records {
 		if hole > 0 && r.Revision >= hole {
 			seq := int64(hole)<<partBits - 1
 			s.events.append(seq, &gapLine{seq, true})
 			hole = 0
+		}
+		if lost > 0 && r.Revision >= lost {
+			seq := int64(lost)<<partBits - 1
+			s.audit.append(seq, &gapLine{seq, true})
+			lost = 0
 		}
 		s.tellLocked(r)
 	}
