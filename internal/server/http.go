@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"muster/internal/api"
 	"muster/internal/auth"
@@ -109,15 +110,30 @@ func problem(err error) *api.Error {
 	return &api.Error{Code: api.Failed, What: err.Error()}
 }
 
-// maxBody is the largest request document, in bytes: 100,000 nodes with some attributes fit.
-const maxBody = 64 << 20
+// The largest request documents, in bytes: of administrators, where 100,000 nodes with some attributes fit, and of others.
+const (
+	maxBody      = 64 << 20
+	maxBodyOther = 1 << 20
+)
+
+// strangerTime is how long somebody without a certificate may take to send a document.
+const strangerTime = 10 * time.Second
 
 // conditional is a document that may say which revision its sender has seen.
 type conditional interface{ Condition() int64 }
 
 // read decodes the request's document. A field that is not known is refused: it is a typing error or a newer client.
 func (q *request) read(doc any) error {
-	d := json.NewDecoder(http.MaxBytesReader(q.w, q.Body, maxBody))
+	most := int64(maxBody)
+	if q.who.Kind == auth.Nobody || q.who.Kind == auth.Node {
+		most = maxBodyOther
+	}
+	if q.who.Kind == auth.Nobody {
+		c := http.NewResponseController(q.w)
+		_ = c.SetReadDeadline(time.Now().Add(strangerTime))
+		defer func() { _ = c.SetReadDeadline(time.Time{}) }()
+	}
+	d := json.NewDecoder(http.MaxBytesReader(q.w, q.Body, most))
 	d.DisallowUnknownFields()
 	if err := d.Decode(doc); err != nil && !errors.Is(err, io.EOF) {
 		return &api.Error{Code: api.Usage, What: q.URL.Path, Why: "the request cannot be read: " + err.Error()}
