@@ -16,8 +16,8 @@ type Revealed struct {
 	From  string `json:"from,omitempty"`
 }
 
-// RotateSecrets is POST /v1/secret/rotate: seals every secret anew under a fresh data key. With Forget the old data keys are thrown away:
-// what history holds of old secrets cannot be opened any more. Answers [Changed].
+// RotateSecrets is POST /v1/secret/rotate: seals every secret anew under a fresh data key. With Forget those that were not in use for ten minutes are
+// thrown away: what history holds of old secrets cannot be opened any more. Answers [Changed].
 type RotateSecrets struct {
 	Forget bool `json:"forget,omitempty"`
 	DryRun bool `json:"dry_run,omitempty"`

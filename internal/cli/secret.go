@@ -49,7 +49,8 @@ func secretRotate(s *session) *cobra.Command {
 		Use:   "rotate",
 		Short: "Seal every secret anew under a fresh data key",
 		Long: `Make a fresh data key and seal every secret of every node and group anew under it, in one change. The keys before are kept, so that
-undo can bring old secrets back; with --forget they are thrown away, and what history holds of old secrets cannot be opened any more.`,
+undo can bring old secrets back; with --forget those are thrown away that were not in use for ten minutes, and what history holds of old
+secrets cannot be opened any more. So to be rid of all, rotate, and rotate --forget a quarter of an hour later.`,
 		Example: "  muster secret rotate\n  muster secret rotate --forget",
 		Args:    args(0, 0),
 	}
@@ -63,6 +64,6 @@ undo can bring old secrets back; with --forget they are thrown away, and what hi
 			return fmt.Sprintf("sealed the secrets of %d nodes and groups anew", r.Count)
 		})
 	}
-	c.Flags().BoolVar(&forget, "forget", false, "throw the data keys before away")
+	c.Flags().BoolVar(&forget, "forget", false, "throw away data keys that were not in use for ten minutes")
 	return s.changeFlags(c)
 }
