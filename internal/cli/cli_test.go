@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -65,7 +66,7 @@ func TestMoreCommandsStandInTheirJob(t *testing.T) {
 		return errors.New("port 67 is taken")
 	}}
 	none := func(string) string { return "" }
-	if got := Main(nil, strings.NewReader(""), &out, &problems, none, serve); got != 0 || !strings.Contains(out.String(), "run the service\n  serve       Run the service\n") {
+	if got := Main(nil, strings.NewReader(""), &out, &problems, none, serve); got != 0 || !regexp.MustCompile(`(?m)^run the service\n(  .*\n)*  serve       Run the service\n`).MatchString(out.String()) {
 		t.Errorf("exit status %d:\n%s", got, out.String())
 	}
 	if got := Main([]string{"serve"}, strings.NewReader(""), &out, &problems, none, serve); got != 1 || problems.String() != "muster: port 67 is taken\n" {
