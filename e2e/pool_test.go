@@ -25,12 +25,12 @@ type pool struct {
 	managers []*site
 }
 
-func (p *pool) hub() string         { return "muster-" + p.tag + "h" }
-func (p *pool) ns(i int) string     { return fmt.Sprintf("muster-%s%d", p.tag, i+1) }
-func (p *pool) addr(i int) string   { return fmt.Sprintf("10.99.0.%d", i+1) }
-func (p *pool) name(i int) string   { return fmt.Sprintf("m%d", i+1) }
-func (p *pool) port(i int) string   { return fmt.Sprintf("p%d", i+1) }
-func (p *pool) ip(args ...string)   { p.t.Helper(); run1(p.t, "ip", args...) }
+func (p *pool) hub() string          { return "muster-" + p.tag + "h" }
+func (p *pool) ns(i int) string      { return fmt.Sprintf("muster-%s%d", p.tag, i+1) }
+func (p *pool) addr(i int) string    { return fmt.Sprintf("10.99.0.%d", i+1) }
+func (p *pool) name(i int) string    { return fmt.Sprintf("m%d", i+1) }
+func (p *pool) port(i int) string    { return fmt.Sprintf("p%d", i+1) }
+func (p *pool) ip(args ...string)    { p.t.Helper(); run1(p.t, "ip", args...) }
 func (p *pool) link(i int, s string) { p.t.Helper(); p.ip("-n", p.hub(), "link", "set", p.port(i), s) }
 
 func run1(t *testing.T, name string, args ...string) {
