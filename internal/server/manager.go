@@ -242,7 +242,11 @@ func (s *Server) listManagers(q *request) error {
 	}
 	alive := s.store.Alive()
 	var out []api.ManagerInfo
-	for m := range q.snap.Managers() {
+	all := slices.Collect(q.snap.Managers())
+	if q.snap.Manager(s.name()) == nil { // it has just started, and writes its document in a moment
+		all = append(all, &model.Manager{Name: s.name(), Member: "?", Version: s.cfg.Version})
+	}
+	for _, m := range all {
 		i := api.ManagerInfo{Name: string(m.Name), Addresses: m.Addresses, Role: "equal", State: "silent", Version: m.Version, Self: m.Name == s.name()}
 		if m.Member == "" && s.cfg.External == nil {
 			i.Role, i.State = "invited", "-"

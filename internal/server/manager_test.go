@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -226,5 +227,22 @@ func TestCertificates_are_made_anew_for_other_addresses_and_once_a_day(t *testin
 	}
 	if again := shown(); !again.Equal(first) || !slices.Contains(first.DNSNames, "localhost") {
 		t.Errorf("the running service shows a certificate for %v, and then one for %v", first.DNSNames, again.DNSNames)
+	}
+}
+
+func TestManagers_list_has_the_one_that_is_asked_from_the_start(t *testing.T) {
+	s := start(t, shortDir(t))
+	q := &request{
+		Request: httptest.NewRequest("GET", "/v1/managers", nil), who: auth.Who{Kind: auth.Administrator},
+		snap: model.Empty(), // its own document is not written yet
+	}
+	w := httptest.NewRecorder()
+	q.w = w
+	if err := s.srv.listManagers(q); err != nil {
+		t.Fatal(err)
+	}
+	var all []api.ManagerInfo
+	if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil || len(all) != 1 || !all[0].Self || all[0].State != "alive" || all[0].Role != "leader" {
+		t.Errorf("%s: %v", w.Body, err)
 	}
 }
