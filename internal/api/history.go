@@ -44,6 +44,7 @@ type FieldChange struct {
 
 // Undo is POST /v1/undo: takes a change back by a new one, or says what was changed since. Answers [Changed].
 type Undo struct {
-	Change int64 `json:"change"`
-	DryRun bool  `json:"dry_run,omitempty"`
+	Change   int64 `json:"change"`
+	DryRun   bool  `json:"dry_run,omitempty"`
+	MaxNodes int   `json:"max_nodes,omitempty"` // refuses a change of more nodes; 0 is no limit
 }

@@ -20,7 +20,7 @@ var looks = []string{"group list", "network list", "image list", "image show", "
 // (see [Allow]). A verb that is in none of these lists takes a role without a range.
 var scoped = []string{
 	"node add", "node remove", "node rename", "set", "get", "list", "lock", "unlock", "group add", "group remove", "group set", "group rename",
-	"status", "why", "history", "power", "bootdev", "deploy", "run", "copy", "console",
+	"status", "why", "history", "undo", "secret reveal", "power", "bootdev", "deploy", "run", "copy", "console",
 }
 
 // Roles are those that a party has; limited says that it may do what they allow and nothing else. Root at the socket is not limited: the

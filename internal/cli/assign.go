@@ -25,16 +25,24 @@ import (
 func parseAssignment(arg string) (a api.Assignment, err error) {
 	i := strings.IndexByte(arg, '=')
 	if i <= 0 {
-		return a, usage(fmt.Sprintf("argument %q", arg), "it is not attr=value", "Give attr=value, attr+=value, attr-=value, or attr= to take the value away")
+		return a, usage(fmt.Sprintf("argument %q", nameIn(arg)), "it is not attr=value", "Give attr=value, attr+=value, attr-=value, or attr= to take the value away")
 	}
 	a.Attr, a.Op, a.Value = arg[:i], "=", arg[i+1:]
 	if c := a.Attr[len(a.Attr)-1]; c == '+' || c == '-' {
 		a.Attr, a.Op = a.Attr[:len(a.Attr)-1], string(c)+"="
 	}
 	if !attrName(a.Attr) {
-		return a, usage(fmt.Sprintf("argument %q", arg), fmt.Sprintf("%q is no name of an attribute", a.Attr), "Names of attributes: muster attributes")
+		return a, usage(fmt.Sprintf("argument %q", arg[:i+1]+"…"), fmt.Sprintf("%q is no name of an attribute", nameIn(a.Attr)), "Names of attributes: muster attributes")
 	}
 	return a, nil
+}
+
+// nameIn is what of an argument may be told: what comes behind its first word may be a secret.
+func nameIn(arg string) string {
+	if i := strings.IndexAny(arg, " \t:"); i >= 0 {
+		return arg[:i+1] + "…"
+	}
+	return arg
 }
 
 // attrName says whether it can be a name at all; which names there are, the service knows.
@@ -51,10 +59,13 @@ func attrName(s string) bool {
 func (s *session) assignments(ctx context.Context, args []string) ([]api.Assignment, error) {
 	all := make([]api.Assignment, 0, len(args))
 	var bad *api.Error
-	for _, arg := range args {
+	for i, arg := range args {
 		a, err := parseAssignment(arg)
 		var e *api.Error
 		if errors.As(err, &e) {
+			if i > 0 && attrName(args[i-1]) && !strings.Contains(arg, "=") { // a value, perhaps a secret, behind a blank
+				e.What = "the argument behind " + args[i-1]
+			}
 			if bad == nil {
 				bad = e
 			} else {

@@ -37,6 +37,8 @@ Without the keys in it, keep a copy of the data directory's keys/ elsewhere: a s
 	c.RunE = func(c *cobra.Command, a []string) error {
 		in := api.Backup{Recipients: recipients}
 		switch {
+		case a[0] == "-" && s.outTerminal: // before it is asked for, and stands on the record
+			return usage("backup -", "standard output is a terminal", "Give a file, or a pipe")
 		case !keys && (passphrase != "" || len(recipients) > 0):
 			return usage("backup", "a passphrase or recipient is for the keys", "Add --keys")
 		case keys && len(recipients) == 0:
@@ -57,9 +59,6 @@ Without the keys in it, keep a copy of the data directory's keys/ elsewhere: a s
 		}
 		defer body.Close()
 		if a[0] == "-" {
-			if s.outTerminal {
-				return usage("backup -", "standard output is a terminal", "Give a file, or a pipe")
-			}
 			return whole(io.Copy(s.out, body))
 		}
 		n, err := writeWhole(a[0], body)

@@ -176,11 +176,12 @@ func see(c *cobra.Command) string { return "See: " + c.CommandPath() + " -h" }
 func args(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, a []string) error {
 		_, form, _ := strings.Cut(c.UseLine(), " ")
+		_, verb, _ := strings.Cut(c.CommandPath(), " ")
 		switch {
 		case len(a) < least:
-			return usage(c.Name(), "too few arguments", "Usage: muster "+form+"\n"+see(c))
+			return usage(verb, "too few arguments", "Usage: muster "+form+"\n"+see(c))
 		case most >= 0 && len(a) > most:
-			return usage(c.Name(), fmt.Sprintf("too many arguments, from %q on", a[most]), "Usage: muster "+form+"\n"+see(c))
+			return usage(verb, fmt.Sprintf("too many arguments, from %q on", a[most]), "Usage: muster "+form+"\n"+see(c))
 		}
 		return nil
 	}

@@ -57,7 +57,7 @@ func groupDid(did, name, members string) func(api.Changed) string {
 		if r.Count == 0 {
 			return did + " group " + name
 		}
-		return fmt.Sprintf("%s group %s, %d nodes %s", did, name, r.Count, members)
+		return fmt.Sprintf("%s group %s, %s %s", did, name, counted(r.Count, "node"), members)
 	}
 }
 

@@ -151,13 +151,18 @@ is not overwritten: it is named, and nothing is done. Taking back is a change it
 		Args:    args(1, 1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {
+		most := s.flags.maxNodes
+		if s.flags.yes || s.flags.dryRun {
+			most = 0
+		}
 		n, err := strconv.ParseInt(strings.TrimPrefix(a[0], "#"), 10, 64)
 		if err != nil || n <= 0 {
 			return usage("undo "+a[0], "it is no number of a change", "See: muster audit, or muster history NODE")
 		}
-		return s.change(c.Context(), "/v1/undo", api.Undo{Change: n, DryRun: s.flags.dryRun}, func(r api.Changed) string {
-			return fmt.Sprintf("took change %d back (%d documents), as change %d", n, r.Count, r.Revision)
+		return s.change(c.Context(), "/v1/undo", api.Undo{Change: n, DryRun: s.flags.dryRun, MaxNodes: most}, func(r api.Changed) string {
+			return fmt.Sprintf("took change %d back: %s", n, counted(r.Count, "document"))
 		})
 	}
-	return s.changeFlags(c)
+	c.ValidArgsFunction = cobra.NoFileCompletions
+	return s.maxFlag(s.changeFlags(c))
 }

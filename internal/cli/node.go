@@ -112,12 +112,34 @@ func (s *session) change(ctx context.Context, path string, in any, did func(api.
 			fmt.Fprintln(s.out, printable(l))
 		}
 	}
-	dry := ""
-	if r.DryRun {
-		dry = "dry run, nothing was done: "
+	text := did(r)
+	switch {
+	case r.DryRun:
+		text = "dry run, nothing was done: " + text
+	case undoable(path, r) && (s.flags.verbose || s.outTerminal):
+		text += fmt.Sprintf(" (change %d; take it back: muster undo %d)", r.Revision, r.Revision)
 	}
-	fmt.Fprintln(s.out, dry+did(r))
+	fmt.Fprintln(s.out, text)
 	return nil
+}
+
+// undoable says that it is worth telling how a change is taken back.
+func undoable(path string, r api.Changed) bool {
+	switch {
+	case path == "/v1/managers/remove" || path == "/v1/secret/rotate":
+		return false
+	case strings.HasSuffix(path, "/set"):
+		return len(r.Changes) > 0
+	}
+	return r.Revision > 0 && r.Count+len(r.Changes) > 0
+}
+
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // nodesDid is the sentence about a change of nodes.

@@ -51,8 +51,8 @@ func secretRotate(s *session) *cobra.Command {
 		Use:   "rotate",
 		Short: "Seal every secret anew under a fresh data key",
 		Long: `Make a fresh data key and seal every secret of every node and group anew under it, in one change. The keys before are kept, so that
-undo can bring old secrets back; with --forget those that were retired more than ten minutes ago, and that nothing is under, are thrown away, and
-what history holds of old secrets cannot be opened any more.
+undo can bring old secrets back; with --forget those are thrown away that were not in use for ten minutes, and what history
+holds of old secrets cannot be opened any more. So to be rid of all, rotate, and rotate --forget a quarter of an hour later.
 
 With --site-key it is the site key that is made anew, under which the data keys are; every manager learns the new one. What unlocks it is as
 before, unless --passphrase, --site-key-file or --readable says otherwise: then the manager that is asked has to be started with that from its

@@ -99,7 +99,7 @@ func (a *Authority) Forget(s *model.Snapshot, now time.Time) ([]model.Op, error)
 	used, v1 := map[string]bool{}, false
 	note := func(attrs map[model.AttrName]string) {
 		for _, text := range secrets(attrs) {
-			if id := keyOf(text); id != "" {
+			if id := KeyOf(text); id != "" {
 				used[id] = true
 			} else {
 				v1 = true
@@ -130,8 +130,8 @@ func (a *Authority) Forget(s *model.Snapshot, now time.Time) ([]model.Op, error)
 	return ops, nil
 }
 
-// keyOf is the number of the data key that an envelope is under; "" of v1.
-func keyOf(text string) string {
+// KeyOf is the number of the data key that an envelope is under; "" of v1.
+func KeyOf(text string) string {
 	if len(text) < len(prefixV2)+8 || text[:len(prefixV2)] != prefixV2 {
 		return ""
 	}

@@ -274,8 +274,17 @@ func Suggest(name AttrName) AttrName {
 	}))
 }
 
-// unknownAttr says what is wrong with a name that Lookup does not know.
+// unknownAttr says what is wrong with a name that Lookup does not know. A value that was written as part of the name of a secret is not told.
 func unknownAttr(a AttrName) *Problem {
+	name, _, assigned := strings.Cut(string(a), "=")
+	for i := range known.all {
+		if d := &known.all[i]; d.Secret && strings.HasPrefix(name, string(d.Name)+".") {
+			return &Problem{Attr: d.Name, What: string(d.Name) + " has no parts", Why: "it is one secret"}
+		}
+	}
+	if assigned {
+		return &Problem{Attr: AttrName(name), What: "an attribute is named, and a value is given", Do: "Leave out the = and what follows it"}
+	}
 	p := &Problem{Attr: a, What: "no attribute " + quoted(string(a))}
 	if near := Suggest(a); near != "" {
 		p.Do = "Did you mean " + string(near) + "?"

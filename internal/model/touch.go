@@ -542,6 +542,24 @@ type Field struct {
 	Secret bool   // Was and Now are masked
 }
 
+// Before returns the document as it was before the change, nil where there was none; after is what the change made of it.
+func (t *Touch) Before(after any) (any, error) {
+	switch {
+	case t.Added():
+		return nil, nil
+	case t.Removed():
+		return Decode(t.Kind, t.Was)
+	case head(after).doc == nil:
+		return nil, fmt.Errorf("%s %s is not there", t.Kind, t.Name)
+	}
+	was, err := readObject(t.Was)
+	if err != nil {
+		return nil, err
+	}
+	doc, _, err := patched(after, was)
+	return doc, err
+}
+
 // Fields returns what a change did to the document, field by field in natural order; of a removed document all that it had, of an
 // added one nothing.
 func (t *Touch) Fields() []Field {

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"muster/internal/api"
+	"muster/internal/auth"
 	"muster/internal/model"
 )
 
@@ -19,6 +21,8 @@ type conditional interface{ Condition() int64 }
 const (
 	// maxBody is the largest request document, in bytes.
 	maxBody = 64 << 20
+	// maxBodyOther is that of who is no administrator.
+	maxBodyOther = 1 << 20
 	// maxRows is the largest one with rows: 100,000 nodes with 40 attributes each have 200 MB. They are read one by one.
 	maxRows = 512 << 20
 )
@@ -33,9 +37,21 @@ func readDocument(body io.Reader, doc any) error {
 	return nil
 }
 
+// strangerTime is how long somebody without a certificate may take to send a document.
+const strangerTime = 10 * time.Second
+
 // read decodes the request's document.
 func (q *request) read(doc any) error {
-	return q.understood(doc, readDocument(http.MaxBytesReader(q.w, q.Body, maxBody), doc))
+	most := int64(maxBody)
+	if q.who.Kind == auth.Nobody || q.who.Kind == auth.Node {
+		most = maxBodyOther
+	}
+	if q.who.Kind == auth.Nobody {
+		c := http.NewResponseController(q.w)
+		_ = c.SetReadDeadline(time.Now().Add(strangerTime))
+		defer func() { _ = c.SetReadDeadline(time.Time{}) }()
+	}
+	return q.understood(doc, readDocument(http.MaxBytesReader(q.w, q.Body, most), doc))
 }
 
 // understood says of a document that was read what is wrong with it, or notes what it says of the revision that its sender has seen.

@@ -118,7 +118,7 @@ func (s *Server) listConsoles(q *request) error {
 	for _, i := range s.consoles.List() {
 		out = append(out, api.ConsoleInfo{Node: string(i.Node), State: recording(i), Since: i.Since, Bytes: i.Bytes, Watchers: i.Watchers})
 	}
-	if s.pooled() && q.Header.Get(asHeader) == "" {
+	if s.pooled() && q.who.Manager == "" {
 		out = append(out, s.consolesElsewhere(q)...)
 		slices.SortFunc(out, func(a, b api.ConsoleInfo) int { return model.Natural(a.Node, b.Node) })
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -91,10 +92,47 @@ func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error
 	if err := q.may(snap, verb, names); err != nil {
 		return err
 	}
+	if verb == "undo" {
+		if err := q.mayUndo(snap, ops); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(lifts, verb) {
 		return nil
 	}
 	return unlocked(snap, verb, nodes)
+}
+
+// undoing says which verb it takes to put a document, for who takes a change back: undo gives nobody more than that.
+var undoing = map[model.Kind]string{
+	model.KindNode: "set", model.KindDeployment: "deploy", model.KindIdentity: "set", model.KindState: "set", model.KindGroup: "group set",
+	model.KindNetwork: "network set", model.KindUser: "user set", model.KindRole: "role set", model.KindImage: "image build",
+	model.KindManager: "manager remove", model.KindSealKey: "secret rotate",
+}
+
+// mayUndo asks whether the roles of the party allow to put what taking a change back puts.
+func (q *request) mayUndo(snap *model.Snapshot, ops []model.Op) error {
+	if _, limited := auth.Roles(snap, q.who); !limited {
+		return nil
+	}
+	nodes := map[string][]model.NodeName{} // by verb
+	for _, op := range ops {
+		verb := undoing[op.Kind]
+		switch op.Kind {
+		case model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState:
+			nodes[verb] = append(nodes[verb], model.NodeName(op.Name))
+		default:
+			if err := auth.Allow(snap, q.who, verb, nil); err != nil {
+				return err
+			}
+		}
+	}
+	for _, verb := range slices.Sorted(maps.Keys(nodes)) {
+		if err := q.may(snap, verb, nodes[verb]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // nodesOrAll is nodes, where an empty range is all nodes that the party may use the verb on.

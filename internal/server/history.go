@@ -1,12 +1,15 @@
 package server
 
 import (
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/identity"
 	"muster/internal/model"
 	"muster/internal/model/noderange"
 	"muster/internal/store"
@@ -32,19 +35,59 @@ func (s *Server) history(q *request) error {
 	for n := range names {
 		docs[store.Doc{Kind: kind, Name: n}] = true
 	}
-	changes, err := s.store.Changes(store.ChangeQuery{Docs: docs, Since: from, Limit: limited(in.Limit), Touches: true})
+	changes, err := s.store.Changes(store.ChangeQuery{Docs: docs, Since: from, Before: q.snap.Revision + 1, Limit: limited(in.Limit), Touches: true})
 	if err != nil {
 		return err
+	}
+	begun := map[*model.Touch][]api.FieldChange{}
+	if len(docs) <= mostBegun {
+		begun = beginnings(q.snap, changes)
 	}
 	st := q.stream(len(changes))
 	for i := range changes {
 		line := changeInfo(&changes[i])
 		for j := range changes[i].Touches {
-			line.Fields = append(line.Fields, fieldsOf(&changes[i].Touches[j])...)
+			t := &changes[i].Touches[j]
+			line.Fields = slices.Concat(line.Fields, fieldsOf(t), begun[t])
 		}
 		st.line(line, false)
 	}
 	return st.end()
+}
+
+// mostBegun is of how many documents at once a history says what they began with: each is followed back through all its changes.
+const mostBegun = 1000
+
+// beginnings are the values with which documents were added. The record does not have them: they come from what the documents are now, and were
+// before each change since. Changes are all of the documents, up to the snapshot.
+func beginnings(snap *model.Snapshot, changes []model.Change) map[*model.Touch][]api.FieldChange {
+	out := map[*model.Touch][]api.FieldChange{}
+	docs := map[store.Doc]any{} // as they were after the change at hand
+	for i := range slices.Backward(changes) {
+		for j := range changes[i].Touches {
+			t := &changes[i].Touches[j]
+			of := store.Doc{Kind: t.Kind, Name: t.Name}
+			is, seen := docs[of]
+			if !seen {
+				is = snap.Doc(t.Kind, t.Name)
+			}
+			if t.Added() {
+				if whole, err := model.TouchOf(is, nil); err == nil && whole != nil {
+					for _, f := range whole.Fields() {
+						if f.Path != "created" {
+							out[t] = append(out[t], api.FieldChange{Kind: string(t.Kind), Name: t.Name, Field: f.Path, Now: f.Was})
+						}
+					}
+				}
+			}
+			was, err := t.Before(is)
+			if err != nil {
+				was = nil // its record is damaged: then nothing is said of its beginning
+			}
+			docs[of] = was
+		}
+	}
+	return out
 }
 
 // touched is what a history is asked of. Nodes that are gone have one, too.
@@ -152,10 +195,22 @@ func (s *Server) undo(q *request) error {
 	var changes []string
 	rev, err := s.commit(q.Context(), q, "undo", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		ops, problems := model.Undo(snap, old.Revision, old.Touches)
+		problems = append(problems, s.forgotten(snap, ops)...)
 		if len(problems) > 0 {
 			e := refused(problems)
-			e.Code = api.Conflict
+			for _, p := range append([]*api.Error{e}, e.More...) {
+				p.Code, p.What = api.Conflict, what+": "+p.What
+			}
 			return nil, "", nil, e
+		}
+		nodes := 0
+		for _, op := range ops {
+			if op.Kind == model.KindNode {
+				nodes++
+			}
+		}
+		if err := tooMany(what, "it", nodes, in.MaxNodes); err != nil {
+			return nil, "", nil, err
 		}
 		changes = takenBack(old.Touches)
 		return ops, "undo of change " + strconv.FormatInt(in.Change, 10) + " (" + old.Verb + " by " + old.Actor + ": " + old.What + ")", nil, nil
@@ -164,6 +219,51 @@ func (s *Server) undo(q *request) error {
 		return err
 	}
 	return q.answer(api.Changed{Count: len(old.Touches), Changes: changes[:min(1000, len(changes))], Revision: int64(rev), DryRun: in.DryRun})
+}
+
+// forgotten finds secrets that would come back and cannot be opened any more.
+func (s *Server) forgotten(snap *model.Snapshot, ops []model.Op) (out []model.Problem) {
+	_ = s.keys.UseKeys(snap.SealKeys()) // what does not open is told
+	kept := map[string]bool{"": true}   // the service itself forgets a key with its next start only
+	for k := range snap.SealKeys() {
+		kept[k.ID] = true
+	}
+	look := func(p model.Problem, kind model.Kind, name string, was, now map[model.AttrName]string) {
+		for _, a := range slices.Sorted(maps.Keys(now)) {
+			v := now[a]
+			if v == was[a] || !identity.Sealed(v) {
+				continue
+			}
+			why := "its data key was thrown away by secret rotate --forget"
+			if kept[identity.KeyOf(v)] {
+				_, err := s.keys.Unseal(v, identity.Place{Kind: kind, Name: name, Attr: a})
+				if err == nil {
+					continue
+				}
+				why = err.Error()
+			}
+			p.Attr, p.What, p.Why = a, "the secret that would come back cannot be opened", why
+			p.Do = "Set what else the change did by hand, and the secret anew"
+			out = append(out, p)
+		}
+	}
+	for _, op := range ops {
+		switch d := op.Doc.(type) {
+		case *model.Node:
+			var was map[model.AttrName]string
+			if old := snap.Node(d.Name); old != nil {
+				was = old.Attrs
+			}
+			look(model.Problem{Node: d.Name}, op.Kind, op.Name, was, d.Attrs)
+		case *model.Group:
+			var was map[model.AttrName]string
+			if old := snap.Group(d.Name); old != nil {
+				was = old.Attrs
+			}
+			look(model.Problem{Group: d.Name}, op.Kind, op.Name, was, d.Attrs)
+		}
+	}
+	return out
 }
 
 // takenBack says what taking back does to each document.

@@ -67,7 +67,7 @@ func (s *Server) pooled() bool {
 // again.
 func (s *Server) handOn(q *request, node model.NodeName) (bool, error) {
 	m := s.keeper(node)
-	if m == s.name() || q.Header.Get(asHeader) != "" {
+	if m == s.name() || q.who.Manager != "" {
 		return false, nil
 	}
 	doc := q.snap.Manager(m)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"net"
@@ -120,7 +121,7 @@ func (s *Server) joinManager(q *request) error {
 		switch {
 		case m == nil:
 			return nil, "", nil, denied("nobody invited it")
-		case m.TokenHash == "" || identity.TokenHash(in.Token) != m.TokenHash:
+		case m.TokenHash == "" || subtle.ConstantTimeCompare([]byte(identity.TokenHash(in.Token)), []byte(m.TokenHash)) != 1:
 			return nil, "", nil, denied("its token is not that of the newest invitation")
 		case time.Now().After(m.TokenExpires):
 			return nil, "", nil, denied("its invitation ended at " + m.TokenExpires.Format(time.RFC3339))
@@ -274,7 +275,11 @@ func (s *Server) listManagers(q *request) error {
 	}
 	alive := s.store.Alive()
 	var out []api.ManagerInfo
-	for m := range q.snap.Managers() {
+	all := slices.Collect(q.snap.Managers())
+	if q.snap.Manager(s.name()) == nil { // it has just started, and writes its document in a moment
+		all = append(all, &model.Manager{Name: s.name(), Member: "?", Version: s.cfg.Version})
+	}
+	for _, m := range all {
 		i := api.ManagerInfo{Name: string(m.Name), Addresses: m.Addresses, Role: "equal", State: "silent", Version: m.Version, Self: m.Name == s.name()}
 		if s.cfg.External == nil {
 			i.Role, i.State = "invited", "-"
@@ -366,7 +371,11 @@ func (p *peers) get(ctx context.Context, address, path, as string, out any) erro
 
 // keepPool keeps this manager's own document true, and makes voters of learners that have caught up.
 func (s *Server) keepPool(ctx context.Context) error {
+	removed := func(m model.ManagerName) bool { return s.members.removed(s.store.Snapshot(), m) }
+	s.gate.removed.Store(&removed)
 	for {
+		s.renewCertificates(s.hosts(), time.Now())
+		s.members.see(s.store.Snapshot())
 		switch err := s.writeSelf(ctx); {
 		case store.IsKind(err, store.Removed):
 			return err
@@ -382,6 +391,35 @@ func (s *Server) keepPool(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// poolMembers are the managers that this service has seen in the pool. One that it sees no more was removed. It knows nothing of those that
+// were removed before it started; of them etcd knows the members' numbers.
+type poolMembers struct {
+	mu   sync.Mutex
+	once map[model.ManagerName]bool
+}
+
+// see remembers who is in the pool now.
+func (r *poolMembers) see(snap *model.Snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.once == nil {
+		r.once = map[model.ManagerName]bool{}
+	}
+	for m := range snap.Managers() {
+		r.once[m.Name] = true
+	}
+}
+
+// removed says that a manager was in the pool and is no more.
+func (r *poolMembers) removed(snap *model.Snapshot, name model.ManagerName) bool {
+	if snap.Manager(name) != nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.once[name]
 }
 
 // promote is done by the leader alone.

@@ -61,7 +61,7 @@ func (s *Server) openStore(ctx context.Context, g *errgroup.Group) (ls *listener
 		if made {
 			s.log.Info("first start: made the CA, the service's keys and an administrator", "identity", s.keys.AdminBundle())
 		}
-		files, err := s.keys.Manager(o.Name, s.hosts(ls), time.Now())
+		files, err := s.certify(o.Name, s.hosts(), time.Now())
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,8 @@ func (s *Server) openStore(ctx context.Context, g *errgroup.Group) (ls *listener
 		if err := s.peers.open(files); err != nil {
 			return err
 		}
-		return s.serveTLS(ctx, g, ls)
+		s.serveTLS(ctx, g, ls)
+		return nil
 	}
 	if s.store, err = store.Open(ctx, o); err != nil {
 		if ls != nil {
@@ -113,39 +114,87 @@ func hostName() string {
 func (s *Server) name() model.ManagerName { return s.store.Name() }
 
 // hosts are the names and addresses that this manager's certificates are for.
-func (s *Server) hosts(ls *listeners) []string {
+func (s *Server) hosts() []string {
 	var hosts []string
-	for _, l := range ls.tls {
-		if h, _, err := net.SplitHostPort(l.Addr().String()); err == nil {
+	for _, a := range append(slices.Clone(s.apis), s.cfg.Advertise) {
+		h, _, err := net.SplitHostPort(strings.TrimPrefix(a, "https://"))
+		if ip := net.ParseIP(h); ip != nil && ip.IsUnspecified() {
+			hosts = append(hosts, ownAddresses()...)
+		} else if err == nil {
 			hosts = append(hosts, h)
 		}
-	}
-	if h, _, err := net.SplitHostPort(s.cfg.Advertise); err == nil {
-		hosts = append(hosts, h)
 	}
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name)
 	}
-	return append(hosts, "localhost", "127.0.0.1", "::1")
+	hosts = append(hosts, "localhost", "127.0.0.1", "::1")
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// ownAddresses are those of this host that others can reach.
+func ownAddresses() (out []string) {
+	all, _ := net.InterfaceAddrs()
+	for _, a := range all {
+		if p, ok := a.(*net.IPNet); ok && p.IP.IsGlobalUnicast() {
+			out = append(out, p.IP.String())
+		}
+	}
+	return out
+}
+
+// recertify is how often certificates are looked at; see [identity.Authority.Manager].
+const recertify = 24 * time.Hour
+
+// certificates are those that this manager shows to clients and to other managers, and what they were made for.
+type certificates struct {
+	server atomic.Pointer[tls.Config]
+	hosts  []string
+	at     time.Time
+}
+
+// certify makes the certificates of this manager, where those that it has do not do any more.
+func (s *Server) certify(name model.ManagerName, hosts []string, now time.Time) (identity.PeerFiles, error) {
+	files, err := s.keys.Manager(name, hosts, now)
+	if err != nil {
+		return files, err
+	}
+	c, err := s.keys.ServerTLS(hosts)
+	if err != nil {
+		return files, err
+	}
+	s.shown.server.Store(c)
+	s.shown.hosts, s.shown.at = hosts, now
+	return files, nil
+}
+
+// renewCertificates is asked every second: it does something once a day, and when this host has other addresses.
+func (s *Server) renewCertificates(hosts []string, now time.Time) {
+	if slices.Equal(hosts, s.shown.hosts) && now.Sub(s.shown.at) < recertify {
+		return
+	}
+	if _, err := s.certify(s.name(), hosts, now); err != nil {
+		s.log.Error("the certificates of this manager are not renewed", "err", err)
+		s.shown.hosts, s.shown.at = hosts, now.Add(time.Minute-recertify) // again in a minute
+	}
 }
 
 // serveTLS serves what other managers' stores ask from the first moment on, and the API once the gate opens.
-func (s *Server) serveTLS(ctx context.Context, g *errgroup.Group, ls *listeners) error {
-	c, err := s.keys.ServerTLS(s.hosts(ls))
-	if err != nil {
-		return err
-	}
+func (s *Server) serveTLS(ctx context.Context, g *errgroup.Group, ls *listeners) {
 	s.gate.certificates = s.certificates()
+	c := &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.shown.server.Load(), nil }}
 	for _, l := range ls.tls {
 		s.webTLS(ctx, g, l, &s.gate, c)
 	}
-	return nil
 }
 
 // gate is the handler of the TLS listeners. Until the store is ready it lets nothing in but the stores of other managers.
 type gate struct {
 	certificates auth.Certificates
 	peers, admin atomic.Pointer[http.Handler]
+	// removed says of a manager that it was in the pool and was taken out. Before it is there, the members of the store judge by
+	// themselves: this one may have missed how the pool has become.
+	removed atomic.Pointer[func(model.ManagerName) bool]
 }
 
 // mount takes the handler for the other managers' stores.
@@ -160,8 +209,13 @@ var peerPaths = []string{"/raft", "/members", "/leases", "/version", "/downgrade
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to := &g.admin
 	if slices.ContainsFunc(peerPaths, func(p string) bool { return r.URL.Path == p || strings.HasPrefix(r.URL.Path, p+"/") }) {
-		if g.certificates.From(r).Kind != auth.Manager {
+		who := g.certificates.From(r)
+		if who.Kind != auth.Manager {
 			fail(w, &api.Error{Code: api.Denied, What: r.URL.Path, Why: "only the managers of the pool ask this"})
+			return
+		}
+		if removed := g.removed.Load(); removed != nil && (*removed)(who.Manager) {
+			fail(w, &api.Error{Code: api.Denied, What: r.URL.Path, Why: who.Name + " was removed from the pool"})
 			return
 		}
 		to = &g.peers

@@ -25,7 +25,7 @@ func (s *Server) renameNodes(q *request) error {
 	}
 	if len(nodes) != len(to) {
 		return &api.Error{
-			Code: api.Usage, What: "node rename", Why: fmt.Sprintf("%s are %d nodes, %s are %d names", in.Range.Range, len(nodes), in.To, len(to)),
+			Code: api.Usage, What: "node rename", Why: fmt.Sprintf("the nodes are %d (%s), the names %d (%s)", len(nodes), in.Range.Range, len(to), in.To),
 			Do: "Name as many: they are paired in natural order",
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/auth"
 	"muster/internal/identity"
 	"muster/internal/model"
 )
@@ -20,7 +21,11 @@ func (s *Server) reveal(q *request) error {
 	doc, ok := model.Lookup(model.AttrName(in.Attr))
 	switch {
 	case !ok:
-		return &api.Error{Code: api.Unknown, What: "secret reveal", Why: "there is no attribute " + in.Attr, Do: "See: muster attributes"}
+		e := &api.Error{Code: api.Unknown, What: "secret reveal", Why: "there is no attribute " + in.Attr, Do: "See: muster attributes"}
+		if near := model.Suggest(model.AttrName(in.Attr)); near != "" {
+			e.Do = "Did you mean " + string(near) + "?"
+		}
+		return e
 	case !doc.Secret:
 		return &api.Error{Code: api.Usage, What: "secret reveal", Why: in.Attr + " is no secret", Do: "muster get " + in.Range.Range + " " + in.Attr}
 	}
@@ -29,6 +34,9 @@ func (s *Server) reveal(q *request) error {
 		g := q.snap.Group(model.GroupName(in.Range.Range))
 		if g == nil {
 			return &api.Error{Code: api.Unknown, What: "secret reveal", Why: "there is no group " + in.Range.Range, Do: "See: muster group list"}
+		}
+		if err := q.mayReveal(g.Name); err != nil {
+			return err
 		}
 		if err := s.revealed(q, in.Attr, "group "+string(g.Name)); err != nil {
 			return err
@@ -69,6 +77,19 @@ func (s *Server) reveal(q *request) error {
 	})
 }
 
+// mayReveal asks for rights on all members of a group; of a group without any, whose secrets are those of members to come, for rights on all
+// nodes.
+func (q *request) mayReveal(g model.GroupName) error {
+	members := q.snap.Members(g)
+	if _, all := auth.Nodes(q.snap, q.who, "secret reveal"); len(members) == 0 && !all {
+		return &api.Error{
+			Code: api.Denied, What: "secret reveal", Why: "group " + string(g) + " has no members, and your roles are for some nodes only",
+			Do: "It takes a role without a range",
+		}
+	}
+	return q.may(q.snap, "secret reveal", members)
+}
+
 // revealed puts it on record that secrets are about to be shown.
 func (s *Server) revealed(q *request, attr, of string) error {
 	what := fmt.Sprintf("%s of %s shown", attr, of)
@@ -86,10 +107,15 @@ func (s *Server) rotateSecrets(q *request) error {
 		return err
 	}
 	n := 0
+	out := api.Changed{DryRun: in.DryRun}
 	rev, err := s.commit(q.Context(), q, "secret rotate", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		ops, err := s.keys.Rotate(snap, time.Now())
 		if err == nil && in.Forget {
 			ops, err = s.forgetting(snap, ops)
+			out.Warnings = nil
+			if left := retiredAfter(snap, ops); err == nil && left > 0 {
+				out.Warnings = []string{fmt.Sprintf("data keys that were in use within the last ten minutes are kept, for changes on their way: %d. To throw them away, too, ask again after that", left)}
+			}
 		}
 		n = 0
 		for _, op := range ops {
@@ -102,7 +128,22 @@ func (s *Server) rotateSecrets(q *request) error {
 	if err != nil {
 		return err
 	}
-	return q.answer(api.Changed{Count: n, Revision: int64(rev), DryRun: in.DryRun})
+	out.Count, out.Revision = n, int64(rev)
+	return q.answer(out)
+}
+
+// retiredAfter counts the retired data keys that a change leaves.
+func retiredAfter(snap *model.Snapshot, ops []model.Op) (n int) {
+	next, err := model.Apply(snap, &model.Change{Revision: snap.Revision + 1, Ops: ops})
+	if err != nil {
+		return 0
+	}
+	for k := range next.SealKeys() {
+		if !k.Retired.IsZero() && !k.SiteKey {
+			n++
+		}
+	}
+	return n
 }
 
 // forgetting adds to the ops of a rotation those that throw away the keys which it retires.

@@ -91,7 +91,9 @@ type Server struct {
 	building atomic.Bool
 	gate     gate
 	peers    peers
-	siteKey  sync.Mutex  // one change of the site key at a time
+	siteKey  sync.Mutex // one change of the site key at a time
+	members  poolMembers
+	shown    certificates
 	was      atomic.Bool // this manager's own document was there
 	// stale says since when this manager is cut off from the majority, so that what it answers may be old. Nil: never.
 	stale func() time.Time

@@ -18,6 +18,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/store"
 )
 
 // service is a running server on a socket in a temporary directory.
@@ -120,6 +121,9 @@ func (s *service) known() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 	defer cancel()
 	if err := s.srv.store.Wait(ctx, func(snap *model.Snapshot) bool { m := snap.Manager(s.srv.name()); return m != nil && m.Member != "" }); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.srv.store.Events(store.EventQuery{Limit: 1}); err != nil { // when that of the start is there, it moves no revision any more
 		s.t.Fatal(err)
 	}
 }

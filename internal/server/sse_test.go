@@ -2,10 +2,16 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -161,11 +167,77 @@ func TestWatch_tells_what_changed_by_name(t *testing.T) {
 	}
 }
 
-func TestWatch_says_to_reread_what_is_not_known_any_more(t *testing.T) {
+func TestWatch_goes_on_where_it_was_cut(t *testing.T) {
 	s := start(t, shortDir(t))
 	s.add("r1n1")
 	old := int64(s.srv.store.Snapshot().Described)
 	s.add("r1n2")
+	s.set("r1n1", attr("custom.x", "1"))
+	var c api.Changed
+	s.must("/v1/groups/add", api.GroupAction{Name: "rack"}, &c)
+	s.must("/v1/nodes/remove", api.RemoveNodes{Range: api.Range{Range: "r1n2"}}, &c)
+	since := strconv.FormatInt(old, 10)
+	for name, src := range map[string]*feed{
+		"since": s.feed("/v1/watch?since=" + since), "Last-Event-ID": s.feed("/v1/watch", "Last-Event-ID", since), "nodes": s.feed("/v1/watch?kinds=node&since=" + since),
+	} {
+		want := []string{"node r1n2 added", "node r1n1 changed", "group rack added", "node r1n2 removed"}
+		if name == "nodes" {
+			want = slices.Delete(want, 2, 3)
+		}
+		last := old
+		for _, want := range want {
+			w := src.next().watched(t)
+			if len(w.Changed) != 1 || w.Changed[0].Kind+" "+w.Changed[0].Name+" "+w.Changed[0].Did != want || w.Revision <= last {
+				t.Errorf("%s: got %+v after %d, want %s", name, w, last, want)
+			}
+			last = w.Revision
+		}
+		if last != c.Revision {
+			t.Errorf("%s: the last one is of revision %d, want %d", name, last, c.Revision)
+		}
+	}
+	live := s.feed("/v1/watch?since=" + since)
+	for range 4 {
+		live.next()
+	}
+	s.add("r1n9")
+	if w := live.next().watched(t); len(w.Changed) != 1 || w.Changed[0].Name != "r1n9" {
+		t.Errorf("what comes after the past is %+v", w)
+	}
+}
+
+func TestWatch_says_to_reread_what_is_not_known_any_more(t *testing.T) {
+	data := shortDir(t)
+	s := start(t, data)
+	s.add("r1n1")
+	s.add("r1n2")
+	s.add("r1n3")
+	begin := int64(s.srv.store.Snapshot().Described)
+	old := begin - 2
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	// The record begins later, as when its oldest files were removed.
+	files, err := filepath.Glob(filepath.Join(data, "store", "changes", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, fmt.Appendf(nil, `"revision":%d,`, begin))
+	at = bytes.LastIndexByte(b[:max(at, 0)], '\n') + 1
+	var first struct {
+		Seq int64 `json:"seq"`
+	}
+	if err := json.NewDecoder(bytes.NewReader(b[at:])).Decode(&first); err != nil || first.Seq>>16 != begin {
+		t.Fatal(first, err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(filepath.Dir(files[0]), fmt.Sprintf("%020d.jsonl", first.Seq)), b[at:], 0o600), os.Remove(files[0])); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, data)
 	for _, src := range []*feed{s.feed("/v1/watch?since=" + strconv.FormatInt(old, 10)), s.feed("/v1/watch", "Last-Event-ID", strconv.FormatInt(old, 10))} {
 		m := src.next()
 		var r api.Reread

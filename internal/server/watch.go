@@ -8,6 +8,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/store"
 )
 
 // watchKinds are the families of documents that can be watched: those that move Snapshot.Described.
@@ -35,10 +36,18 @@ func (s *Server) watch(q *request) error {
 		return err
 	}
 	old := q.snap
+	missed, known, err := s.missed(model.Revision(in.Since), old, in.Kinds)
+	if err != nil {
+		return err
+	}
 	e := q.eventSource()
 	defer func() { _ = e.close() }()
-	if in.Since > 0 && old.Described > model.Revision(in.Since) {
-		// The hook of the change log: what was committed between Since and now can be told from store.Changes.
+	for _, w := range missed {
+		if e.event(w.Revision, "change", w) != nil {
+			return nil
+		}
+	}
+	if !known {
 		why := "what changed since revision " + strconv.FormatInt(in.Since, 10) + " is no longer known one by one"
 		if e.event(int64(old.Revision), "reread", api.Reread{Revision: int64(old.Revision), Why: why}) != nil {
 			return nil
@@ -56,6 +65,41 @@ func (s *Server) watch(q *request) error {
 		}
 		old = now
 	}
+}
+
+// mostMissed is how many changes a watcher is told that comes back: of more it is quicker to read all again.
+const mostMissed = 10_000
+
+// missed are the changes after a revision up to a snapshot, from the record of changes; known says that the record has all of them. 0 is now.
+func (s *Server) missed(since model.Revision, now *model.Snapshot, kinds []string) (out []api.Watched, known bool, err error) {
+	if since == 0 || now.Described <= since {
+		return nil, true, nil
+	}
+	changes, all, err := s.store.ChangesAfter(store.ChangeQuery{After: since, Before: now.Revision + 1, Limit: mostMissed, Touches: true})
+	if err != nil || !all {
+		return nil, false, err
+	}
+	for i := range changes {
+		w := api.Watched{Revision: int64(changes[i].Revision)}
+		for j := range changes[i].Touches {
+			t := &changes[i].Touches[j]
+			if !slices.Contains(watchKinds, string(t.Kind)) || len(kinds) > 0 && !slices.Contains(kinds, string(t.Kind)) {
+				continue
+			}
+			did := "changed"
+			switch {
+			case t.Added():
+				did = "added"
+			case t.Removed():
+				did = "removed"
+			}
+			w.Changed = append(w.Changed, api.Touched{Kind: string(t.Kind), Name: t.Name, Did: did})
+		}
+		if len(w.Changed) > 0 {
+			out = append(out, w)
+		}
+	}
+	return out, true, nil
 }
 
 // touched compares two snapshots: which documents of these kinds were changed between them. No kinds are all.

@@ -47,10 +47,25 @@ const ChangesLost = "changes.lost"
 // Changes returns the wanted changes that have a verb, the newest last, without their events (see Events: those of revision r have the Seq r<<16+1 and
 // following) and documents. Everything that was committed before the call is there, back to what Options.ChangeBytes keeps, or [ChangesLost].
 func (s *Store) Changes(q ChangeQuery) ([]model.Change, error) {
+	out, _, err := s.changesOf(q)
+	return out, err
+}
+
+// ChangesAfter is Changes, and says whether these are all after q.After: older ones are no longer kept, and a manager that was away for long lacks
+// some in between.
+func (s *Store) ChangesAfter(q ChangeQuery) (_ []model.Change, all bool, err error) {
+	if s.audit.oldest()>>partBits > int64(q.After)+1 {
+		return nil, false, nil
+	}
+	return s.changesOf(q)
+}
+
+func (s *Store) changesOf(q ChangeQuery) (_ []model.Change, all bool, err error) {
 	to, err := s.audit.now()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	all = true
 	w := newWanted(&q)
 	defer w.unpack.close()
 	var out []model.Change
@@ -59,13 +74,18 @@ func (s *Store) Changes(q ChangeQuery) ([]model.Change, error) {
 		in.after = int64(q.After)<<partBits | maxPart
 	}
 	err = s.audit.back(to, in, func(seq int64, b []byte) bool {
+		all = all && !isGap(b)
 		if c, ok := w.want(seq, b); ok {
 			out = append(out, c)
 		}
-		return q.Limit <= 0 || len(out) < q.Limit
+		if q.Limit > 0 && len(out) >= q.Limit {
+			all = false
+			return false
+		}
+		return true
 	})
 	slices.Reverse(out)
-	return out, err
+	return out, all, err
 }
 
 // Change returns the change of a revision with all its touches, and without its events and documents; nil when there is none, or it is not kept any more.

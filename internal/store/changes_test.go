@@ -284,3 +284,27 @@ func FuzzChangeLine(f *testing.F) {
 		}
 	})
 }
+
+func TestChangesAfter_says_whether_it_has_all(t *testing.T) {
+	s := open(t, Options{})
+	var revs []model.Revision
+	put := func(name string) { revs = append(revs, commit(t, s, change("set", node(name)))) }
+	put("a")
+	put("b")
+	has := func(q ChangeQuery, want int, whole bool) {
+		t.Helper()
+		if got, all, err := s.ChangesAfter(q); err != nil || len(got) != want || all != whole {
+			t.Errorf("%+v: %d changes, all of them %v, %v; want %d, %v", q, len(got), all, err, want, whole)
+		}
+	}
+	has(ChangeQuery{After: revs[0]}, 1, true)
+	has(ChangeQuery{After: revs[0] - 1, Limit: 1}, 1, false)
+	// As when this manager was away, and the others kept no record of what came next.
+	s.audit.append(int64(revs[1])<<partBits|maxPart, &gapLine{Seq: int64(revs[1])<<partBits | maxPart, Gap: true})
+	put("c")
+	has(ChangeQuery{After: revs[1]}, 1, true)
+	has(ChangeQuery{After: revs[0]}, 3, false) // one of them says that some are lost
+	if got, err := s.Changes(ChangeQuery{}); err != nil || len(got) != 4 {
+		t.Errorf("%d changes, %v", len(got), err)
+	}
+}
