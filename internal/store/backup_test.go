@@ -306,6 +306,7 @@ func TestCheckBackupRefuses(t *testing.T) {
 
 // Whatever is cut off or changed is refused before anything is made.
 func TestRestoreRefusesEveryTruncationAndEveryFlippedByte(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	for _, c := range fixtureChanges() {
 		commit(t, s, c)

@@ -145,6 +145,7 @@ func TestTouchesOfAChangeThatWasOvertaken(t *testing.T) {
 }
 
 func TestChangesOfManyDocuments(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	const n = 5000

@@ -496,6 +496,7 @@ func TestWhatIsLostIsToldAgain(t *testing.T) {
 }
 
 func TestOldChangeRecordsAreRemoved(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir, Changes: 10, trimAge: 1})
 	var wg sync.WaitGroup

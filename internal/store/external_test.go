@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"muster/internal/model"
 )
 
@@ -174,19 +176,30 @@ func TestExternal(t *testing.T) {
 			t.Fatalf("got %s", got)
 		}
 	})
-	t.Run("another schema, and none that answers, are named", func(t *testing.T) {
+	t.Run("another schema is named", func(t *testing.T) {
 		if _, err := a.engine.client.Put(t.Context(), schemaKey, fmt.Sprint(Schema+1)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(t.Context(), Options{Dir: t.TempDir(), External: &e.External}); !IsKind(err, Newer) {
 			t.Fatalf("got %v", err)
 		}
-		nobody := e.External
-		nobody.Endpoints = []string{"127.0.0.1:1"}
-		if _, err := Open(t.Context(), Options{Dir: t.TempDir(), External: &nobody}); !IsKind(err, NoMajority) {
-			t.Fatalf("got %v", err)
-		}
 	})
+}
+
+func TestExternalThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	x := External{Endpoints: []string{"127.0.0.1:1"}}
+	if _, err := Open(t.Context(), Options{Dir: t.TempDir(), External: &x}); !IsKind(err, NoMajority) || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Fatalf("got %v", err)
+	}
+	// Nor later, when the documents are read: that is no damage.
+	s := &Store{opt: Options{External: &x}}
+	if err := s.unread(t.Context(), &brokenError{rpctypes.ErrTimeout}); !IsKind(err, NoMajority) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.unread(t.Context(), errors.New("document node/a: no JSON")); !IsKind(err, Damaged) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // With the limits that the error names, large changes go through.

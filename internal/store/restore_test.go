@@ -251,3 +251,27 @@ func TestKillDuringRestore(t *testing.T) {
 	}
 	t.Logf("%d were killed at work", killed)
 }
+
+// The first start after a restore names the manager, which is the only one, and whoever was with the old one is a stranger to it.
+func TestFirstStartAfterRestore(t *testing.T) {
+	s := open(t, Options{Name: "old"})
+	commit(t, s, change("manager add", managerOp("old", Schema)))
+	_, file := backup(t, s, nil)
+	dir := filepath.Join(t.TempDir(), "new")
+	if _, err := Restore(t.Context(), Options{Dir: dir}, bytes.NewReader(file)); err != nil {
+		t.Fatal(err)
+	}
+	for _, asked := range []model.ManagerName{"first", "another"} { // it keeps the name of its first start
+		got := open(t, Options{Dir: dir, Name: asked})
+		if n := names(t, got); got.Name() != "first" || len(n) != 1 || n[0] != "first" || got.Snapshot().Manager("old") != nil {
+			t.Errorf("started as %s: got %s of %v", asked, got.Name(), n)
+		}
+		a, b := s.engine.member.Cluster(), got.engine.member.Cluster()
+		if a.ID() == b.ID() || s.engine.member.MemberID() == got.engine.member.MemberID() {
+			t.Errorf("cluster %s, was %s: the members of the old one could talk to it", b.ID(), a.ID())
+		}
+		if err := got.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -246,6 +246,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestReadersNeverSeeHalfAChange(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	const nodes = 300
 	ops := func(v string) []model.Op {

@@ -128,6 +128,7 @@ func (x *refusingTxn) Commit() (*clientv3.TxnResponse, error) {
 
 // Where nothing can be committed, what is told waits in memory, and readers are answered.
 func TestTellWithoutAMajority(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	kv := &refusing{KV: s.engine.client.KV}
 	s.engine.client.KV = kv
@@ -183,6 +184,7 @@ func TestTellWithoutAMajority(t *testing.T) {
 
 // A manager that joins late, or was away for long, gets all records that are kept, and says where some are missing.
 func TestAManagerThatWasAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	s.told.keep, s.told.age = 10, 0
@@ -265,6 +267,7 @@ func TestAManagerThatWasAway(t *testing.T) {
 
 // A disk that takes no lines for longer than memory lasts loses none: what was refused is read from the records when it takes some again.
 func TestAJournalThatWasBehind(t *testing.T) {
+	t.Parallel()
 	s := open(t, Options{})
 	commit(t, s, change("set", node("a")))
 	s.Tell(model.Event{Step: "test", What: "first"})
