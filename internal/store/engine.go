@@ -78,6 +78,9 @@ type memberConfig struct {
 	url   string             // by which the others reach it, when it knows that
 	join  *joining           // for a member of a pool that never had all documents yet; nil for all others
 	mount func(http.Handler) // gets the handler of the peers' traffic before anything is waited for; may be nil
+	// refilled says that the database is going to be filled beside the log: then the log must not reach back to the beginning, or a new member
+	// would be sent it instead of the database.
+	refilled bool
 }
 
 // startEngine starts the member and waits until it serves, or, in a pool, until it is clear that there is no majority to serve with. etcd ends
@@ -115,6 +118,9 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	// Entries since the last raft snapshot are read into memory at start, and kept there: few, for they may be large. A member that missed
 	// more gets the whole database.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 500, catchUp
+	if m.refilled {
+		cfg.SnapshotCount = 1
+	}
 	cfg.WarningApplyDuration, cfg.WarningUnaryRequestDuration = 2*time.Second, 10*time.Second
 
 	started := make(chan *embed.Etcd, 1)

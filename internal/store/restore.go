@@ -146,7 +146,7 @@ func (s *Store) refill(ctx context.Context, what string, info BackupInfo, r io.R
 		return fileError(what, s.opt.Dir, err)
 	}
 	m := s.member(raw)
-	m.mount = nil
+	m.mount, m.refilled = nil, true
 	g, err := startEngine(ctx, m, s.log)
 	if err != nil {
 		return fileError(what, raw, err)
