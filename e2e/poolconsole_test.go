@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,8 +179,13 @@ func TestPool_consoles(t *testing.T) {
 	}
 
 	p.run("each is kept by one manager, and every manager shows all", func(t *testing.T) {
+		kept := 0
 		for _, m := range p.managers {
 			m.consoles(n)
+			kept += len(m.keeps())
+		}
+		if kept != n {
+			t.Errorf("%d are kept, want %d", kept, n)
 		}
 	})
 
@@ -214,19 +220,29 @@ func TestPool_consoles(t *testing.T) {
 	})
 
 	p.run("a manager that is cut off lets go of them, though it reaches the BMCs", func(t *testing.T) {
-		p.apart(2)
+		i := 0 // that keeps most
+		for j, m := range p.managers {
+			if len(m.keeps()) > len(p.managers[i].keeps()) {
+				i = j
+			}
+		}
+		cut := p.managers[i]
+		kept := cut.keeps()
+		p.apart(i)
 		began := time.Now()
-		p.managers[2].until(30*time.Second, "m3 keeps none", func() (bool, string) {
-			out, err := p.managers[2].try("console", "list", "--json", "-q")
-			return err == nil && !strings.Contains(out, `"node"`), out
+		cut.until(30*time.Second, cut.lab+" keeps none", func() (bool, string) {
+			out := cut.keeps()
+			return len(out) == 0, strings.Join(out, ",")
 		})
-		t.Logf("let go after %v", time.Since(began).Round(time.Millisecond))
-		out, err := p.managers[2].try("console", "n1", "--log")
+		t.Logf("%s let go of %s after %v", cut.lab, strings.Join(kept, ","), time.Since(began).Round(time.Millisecond))
+		out, err := cut.try("console", kept[0], "--log")
 		if err == nil || !strings.Contains(out, "muster manager list") {
 			t.Errorf("the cut off one does not say that it cannot: %v %s", err, out)
 		}
-		for _, m := range p.managers[:2] {
-			m.consoles(n)
+		for j, m := range p.managers {
+			if j != i {
+				m.consoles(n)
+			}
 		}
 		p.together()
 		p.whole(3)
@@ -234,6 +250,30 @@ func TestPool_consoles(t *testing.T) {
 			m.consoles(n)
 		}
 	})
+}
+
+// keeps are the nodes whose consoles a manager keeps itself: what it answers to another manager.
+func (s *site) keeps() (nodes []string) {
+	s.t.Helper()
+	c := s.client()
+	r, err := http.NewRequestWithContext(s.t.Context(), "GET", c.URL("/v1/consoles"), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Muster-As", "test")
+	res, err := c.HTTP().Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var all []api.ConsoleInfo
+	if err := json.NewDecoder(res.Body).Decode(&all); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, i := range all {
+		nodes = append(nodes, i.Node)
+	}
+	return nodes
 }
 
 // watches looks at a console until a line comes.

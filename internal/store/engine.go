@@ -58,7 +58,6 @@ type engine struct {
 	client *clientv3.Client
 	reads  []clientv3.OpOption    // for reads that need not be of the newest revision
 	member *etcdserver.EtcdServer // nil with etcd elsewhere
-	hurry  bool                   // it may campaign
 	peers  http.Handler           // nil with etcd elsewhere
 	files  PeerFiles
 	dir    string // of the store, for errors
@@ -120,13 +119,10 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	// Entries since the last raft snapshot are read into memory at start, and kept there: few, for they may be large. A member that missed
 	// more gets the whole database.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 500, catchUp
-	// Without a snapshot etcd lets go of the first entry while a start applies the others, and raft panics when it campaigns and looks at it: a
-	// new store gets one at once, and one that has none waits for an election time.
+	// The log of a new store begins with a snapshot: a database that a restore fills beside it is sent to those that join, and not the log.
 	if m.fresh {
 		cfg.SnapshotCount = 1
 	}
-	snaps, _ := filepath.Glob(filepath.Join(m.dir, "member", "snap", "*.snap"))
-	g.hurry = m.fresh || len(snaps) > 0
 	cfg.WarningApplyDuration, cfg.WarningUnaryRequestDuration = 2*time.Second, 10*time.Second
 
 	started := make(chan *embed.Etcd, 1)
@@ -196,7 +192,7 @@ func (g *engine) await(ctx context.Context, pool bool) error {
 			return nil
 		case <-again.C:
 		}
-		if !pool && g.hurry {
+		if !pool {
 			g.campaign(ctx)
 		} else if pool && g.member.Lead() != 0 {
 			// What the majority has committed up to now is applied here, too, when this returns.

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -41,6 +43,10 @@ func connect(ctx context.Context, x *External, log *slog.Logger) (*engine, error
 	cfg := clientv3.Config{
 		Context: context.WithoutCancel(ctx), Username: x.User, Password: x.Password.Reveal(),
 		DialTimeout: 5 * time.Second, DialKeepAliveTime: 6 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		// Without a bound the next try to connect is up to two minutes after etcd is back.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			MinConnectTimeout: 5 * time.Second, Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+		})},
 		MaxCallSendMsgSize: maxBytes, Logger: zap.New(&zapToSlog{log: log}),
 	}
 	secure := x.Cert != "" || x.CA != ""
