@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,9 @@ var payload embed.FS
 func main() {
 	// Started from memory, the kernel would call it by the number of a file descriptor.
 	_ = os.WriteFile("/proc/self/comm", []byte("muster"), 0)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // the snapshot of a large site would stand beside as much garbage
+	}
 	if err := root().Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "muster:", err)
 		os.Exit(server.Exit(err))

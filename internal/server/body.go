@@ -103,10 +103,10 @@ func (q *request) readRows(doc any, rows *[]api.Row) error {
 	return q.understood(doc, err)
 }
 
-// members calls see for each member of the object that comes next; see reads its value. Nothing at all is an empty object.
+// members calls see for each member of the object that comes next; see reads its value. Nothing at all and null are an empty object.
 func members(d *json.Decoder, see func(key string) error) error {
 	if err := opens(d, '{'); err != nil {
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, errNull) {
 			return nil
 		}
 		return err

@@ -70,7 +70,7 @@ func (s *Server) getAttrs(q *request) error {
 		field(aliasesField, strings.Join(convert[string](n.Aliases), ","))
 		field(groupsField, strings.Join(convert[string](n.Groups), ","))
 		slices.SortStableFunc(line.Attrs, func(a, b api.AttrValue) int { return strings.Compare(a.Attr, b.Attr) })
-		st.line(line, line.Error != nil)
+		st.each(func(b []byte) ([]byte, bool) { return appendAttrs(b, &line), line.Error != nil })
 	}
 	return st.end()
 }

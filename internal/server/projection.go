@@ -184,6 +184,31 @@ func (p *projection) line(b []byte, n *model.Node) (_ []byte, failed bool) {
 	return append(b, "]}\n"...), err != nil
 }
 
+// appendAttrs appends an api.NodeAttrs with its newline, as encoding/json does.
+func appendAttrs(b []byte, line *api.NodeAttrs) []byte {
+	b = appendString(append(b, `{"node":`...), line.Node)
+	if line.Error != nil {
+		b = appendJSON(append(b, `,"error":`...), line.Error)
+	}
+	b = append(b, `,"attrs":[`...)
+	for i, v := range line.Attrs {
+		b = append(b, either(i == 0, `{"attr":`, `,{"attr":`)...)
+		b = append(appendString(b, v.Attr), `,"value":`...)
+		b = appendString(b, v.Value)
+		if v.From != "" {
+			b = appendString(append(b, `,"from":`...), v.From)
+		}
+		if v.Written != "" {
+			b = appendString(append(b, `,"written":`...), v.Written)
+		}
+		if v.Secret {
+			b = append(b, `,"secret":true`...)
+		}
+		b = append(b, '}')
+	}
+	return append(b, "]}\n"...)
+}
+
 func cannotTell(n *model.Node, err error) *api.Error {
 	return &api.Error{Code: api.Failed, What: "get", Why: err.Error(), Node: string(n.Name)}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -318,10 +319,17 @@ func (s *Store) leader(ctx context.Context) (context.Context, error) {
 // encode makes the puts and removals of the documents, and tells their size in bytes. Many are compressed where the schema has that.
 func encode(ops []model.Op, compress bool) ([]clientv3.Op, int, error) {
 	docs := make([][]byte, len(ops))
-	size := 0
+	var all atomic.Int64
 	err := parallel(len(ops), func(from, to int) (err error) {
+		var room []byte
 		for i, op := range ops[from:to] {
 			if docs[from+i], err = encodeOne(op); err != nil {
+				return err
+			}
+			if all.Add(int64(len(docs[from+i]))) <= large || !compress {
+				continue
+			}
+			if docs[from+i], err = pack(docs[from+i], &room); err != nil { // at once, so that the text of all is never in memory
 				return err
 			}
 		}
@@ -330,16 +338,13 @@ func encode(ops []model.Op, compress bool) ([]clientv3.Op, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, b := range docs {
-		size += len(b)
-	}
-	if compress && size > large {
+	if compress && all.Load() > large { // the first ones
 		if err := packDocs(docs); err != nil {
 			return nil, 0, err
 		}
 	}
 	puts := make([]clientv3.Op, 0, len(ops)+1)
-	size = 0
+	size := 0
 	for i, op := range ops {
 		key := prefix + docKey(op)
 		size += 3*len(key) + 32 + len(docs[i]) // the key is in the comparison too

@@ -21,25 +21,35 @@ const worthPacking = 256
 // frame is what a compressed document begins with: the magic number of zstd (RFC 8878, 3.1.1). One that is not begins with a brace.
 var frame = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
-// packDocs compresses those of the documents for which it is worth it, in place: a change of 100,000 nodes with 40 attributes each has 170 MB
+// encoder compresses documents, for any number of goroutines: a change of 100,000 nodes with 40 attributes each has 170 MB
 // of JSON, which etcd and raft would hold several times. Schema 1 has none of it.
-func packDocs(docs [][]byte) error {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithWindowSize(32<<10), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return err
+var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithWindowSize(32<<10), zstd.WithLowerEncoderMem(true))
+})
+
+// pack returns the document compressed where that is worth it, else as it is; one that is compressed stays so. room is used again and again.
+func pack(doc []byte, room *[]byte) ([]byte, error) {
+	if len(doc) < worthPacking || bytes.HasPrefix(doc, frame) {
+		return doc, nil
 	}
-	defer z.Close()
-	return parallel(len(docs), func(from, to int) error {
-		var buf []byte
-		for i, doc := range docs[from:to] {
-			if len(doc) < worthPacking {
-				continue
-			}
-			if buf = z.EncodeAll(doc, buf[:0]); len(buf) < len(doc) {
-				docs[from+i] = bytes.Clone(buf)
-			}
+	z, err := encoder()
+	if err != nil {
+		return nil, err
+	}
+	if *room = z.EncodeAll(doc, (*room)[:0]); len(*room) >= len(doc) {
+		return doc, nil
+	}
+	return bytes.Clone(*room), nil
+}
+
+// packDocs compresses documents in place.
+func packDocs(docs [][]byte) error {
+	return parallel(len(docs), func(from, to int) (err error) {
+		var room []byte
+		for i := from; i < to && err == nil; i++ {
+			docs[i], err = pack(docs[i], &room)
 		}
-		return nil
+		return err
 	})
 }
 
