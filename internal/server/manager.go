@@ -295,7 +295,7 @@ func (s *Server) listManagers(q *request) error {
 		out = append(out, i)
 	}
 	for _, e := range members {
-		if q.snap.Manager(e.Name) == nil {
+		if q.snap.Manager(e.Name) == nil && !e.Self {
 			out = append(out, api.ManagerInfo{Name: string(e.Name), Role: role(e), State: "silent", Why: "it was removed, but not from the pool yet: muster manager remove " + string(e.Name)})
 		}
 	}

@@ -388,6 +388,7 @@ func newProcesses(t testing.TB, n int) (*network, []*process) {
 
 // A new manager that is killed at any point of its way into the pool goes on when it is started again, without its join string.
 func TestKillWhileJoining(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	local := net.IPv4(127, 0, 0, 1)
 	make := func(name string) *process {
@@ -586,6 +587,7 @@ func TestRegisters(t *testing.T) {
 // Three managers under write load: they are killed, cut off, and healed. No acknowledged write is lost, none is torn, and the history is
 // linearizable; a minority refuses writes and goes on reading.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	rounds := 20
 	if long {
 		rounds = 200
