@@ -36,7 +36,7 @@
 // In etcd: /muster/schema is the version of the schema (schema.go); /muster/1/<kind>/<name> is one document, JSON, compressed where it came with many (large.go);
 // /muster/1/change/<order, 16 hex digits>-<8 letters of the process> is the record of one change, written in the change's own transaction, and
 // /muster/1/told/… that of a batch of told events. The newest records are kept: 10,000 of changes (Options.Changes), 4,096 of batches, apart from each other, so that a
-// manager that was away finds the audit trail however much was told. What is older is in the files only. /muster/live/<name>, under a lease,
+// manager that was away finds the audit trail however much was told; those of changes stay three minutes in any case. What is older is in the files only. /muster/live/<name>, under a lease,
 // says that a manager lives; it is not kept in a backup.
 package store
 
