@@ -26,10 +26,13 @@ const (
 	rangeField   = "range" // of a group
 )
 
-// editsOf reads the assignments of a request. What names a secret attribute without being sent as a secret is one, too.
-func editsOf(set []api.Assignment) []edit {
-	out := make([]edit, len(set))
-	for i, a := range set {
+// editsOf reads the assignments of a request.
+func editsOf(set []api.Assignment) []edit { return appendEdits(nil, set) }
+
+// appendEdits is editsOf into a list. What names a secret attribute without being sent as a secret is one, too.
+func appendEdits(out []edit, set []api.Assignment) []edit {
+	out = slices.Grow(out, len(set))
+	for _, a := range set {
 		e := edit{attr: model.AttrName(a.Attr), op: a.Op, value: a.Value}
 		if e.op == "" {
 			e.op = "="
@@ -46,7 +49,7 @@ func editsOf(set []api.Assignment) []edit {
 		if doc, ok := model.Lookup(e.attr); ok && doc.Secret && e.value != "" && e.value != model.Masking {
 			e.secret, e.value = model.NewSecret(e.value), ""
 		}
-		out[i] = e
+		out = append(out, e)
 	}
 	return out
 }

@@ -153,6 +153,7 @@ type description struct {
 	docs  map[model.NodeName]*model.Node
 	lines map[model.NodeName]int // where a new node was described first
 	there []model.NodeName       // to be added, and known already
+	edits []edit                 // of the entry at hand: one list for all, or the memory between the documents would be full of holes
 }
 
 func (s *Server) describing(snap *model.Snapshot, add bool) (*description, error) {
@@ -163,7 +164,8 @@ func (s *Server) describing(snap *model.Snapshot, add bool) (*description, error
 // entry makes the edits of one entry.
 func (d *description) entry(e entry) {
 	d.w.line = e.line
-	set := editsOf(e.set)
+	d.edits = appendEdits(d.edits[:0], e.set)
+	set := d.edits
 	var pattern *model.Node // what all new nodes of the entry are like
 	if d.add && len(e.names) > 1 && !secrets(set) {
 		pattern = &model.Node{}
