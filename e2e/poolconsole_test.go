@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -252,26 +251,17 @@ func TestPool_consoles(t *testing.T) {
 	})
 }
 
-// keeps are the nodes whose consoles a manager keeps itself: what it answers to another manager.
+// keeps are the nodes whose consoles a manager keeps itself.
 func (s *site) keeps() (nodes []string) {
 	s.t.Helper()
-	c := s.client()
-	r, err := http.NewRequestWithContext(s.t.Context(), "GET", c.URL("/v1/consoles"), nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.Header.Set("Muster-As", "test")
-	res, err := c.HTTP().Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer res.Body.Close()
 	var all []api.ConsoleInfo
-	if err := json.NewDecoder(res.Body).Decode(&all); err != nil {
+	if err := s.client().Do(s.t.Context(), "GET", "/v1/consoles", nil, &all); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, i := range all {
-		nodes = append(nodes, i.Node)
+		if i.Manager == s.lab {
+			nodes = append(nodes, i.Node)
+		}
 	}
 	return nodes
 }

@@ -311,6 +311,7 @@ type ConsoleInfo struct {
 	Since    time.Time `json:"since"`
 	Bytes    int64     `json:"bytes"`
 	Watchers int       `json:"watchers"`
+	Manager  string    `json:"manager,omitempty"` // of a pool: which one keeps it
 }
 
 // Unknown machines: GET /v1/discovered (array): what asked and was not answered.

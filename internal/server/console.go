@@ -116,7 +116,11 @@ func consoleProblem(err error) error {
 func (s *Server) listConsoles(q *request) error {
 	out := []api.ConsoleInfo{}
 	for _, i := range s.consoles.List() {
-		out = append(out, api.ConsoleInfo{Node: string(i.Node), State: recording(i), Since: i.Since, Bytes: i.Bytes, Watchers: i.Watchers})
+		c := api.ConsoleInfo{Node: string(i.Node), State: recording(i), Since: i.Since, Bytes: i.Bytes, Watchers: i.Watchers}
+		if s.pooled() {
+			c.Manager = string(s.name())
+		}
+		out = append(out, c)
 	}
 	if s.pooled() && q.who.Manager == "" {
 		out = append(out, s.consolesElsewhere(q)...)
