@@ -270,7 +270,7 @@ func TestPool_full_disk(t *testing.T) {
 		_ = full.log.Close()
 		full.serve = nil
 		b, _ := os.ReadFile(full.logFile())
-		if !strings.Contains(string(b[max(0, len(b)-600):]), "muster: store "+full.data+"/store: no space left") {
+		if !strings.Contains(string(b[max(0, len(b)-600):]), "muster: store "+full.data+"/store stopped: no space left") {
 			t.Errorf("it does not say why it stopped: %s", b[max(0, len(b)-600):])
 		}
 		l.moves("without m3")

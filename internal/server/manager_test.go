@@ -131,7 +131,7 @@ func TestManagers_ask_for_others_while_they_are_in_the_pool(t *testing.T) {
 	}
 	var c api.Changed
 	s.must("/v1/managers/remove", api.RemoveManager{Name: "m2", Force: true}, &c)
-	for _, path := range []string{"/members", "/raft/probing", "/leases/internal", "/v1/nodes"} {
+	for _, path := range []string{"/raft/probing", "/leases/internal", "/v1/nodes"} {
 		if got := asks(m2, path); got != http.StatusForbidden {
 			t.Errorf("a manager that was removed asks %s: %d", path, got)
 		}

@@ -214,7 +214,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fail(w, &api.Error{Code: api.Denied, What: r.URL.Path, Why: "only the managers of the pool ask this"})
 			return
 		}
-		if removed := g.removed.Load(); removed != nil && (*removed)(who.Manager) {
+		// Who the members are it may ask: so it learns that it is none any more.
+		if removed := g.removed.Load(); removed != nil && (*removed)(who.Manager) && r.URL.Path != "/members" {
 			fail(w, &api.Error{Code: api.Denied, What: r.URL.Path, Why: who.Name + " was removed from the pool"})
 			return
 		}

@@ -194,7 +194,7 @@ func (g *engine) await(ctx context.Context, pool bool) error {
 		}
 		if !pool {
 			g.campaign(ctx)
-		} else if pool && g.member.Lead() != 0 {
+		} else if g.member.Lead() != 0 {
 			// What the majority has committed up to now is applied here, too, when this returns.
 			if res, err := g.client.Get(ctx, schemaKey); err == nil && len(res.Kvs) > 0 {
 				return nil
