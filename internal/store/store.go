@@ -125,21 +125,22 @@ func (o *Options) setDefaults() {
 
 // Store is an open store. All methods may be called from any goroutine.
 type Store struct {
-	opt      Options
-	log      *slog.Logger
-	lock     *lock
-	engine   *engine
-	events   *journal   // the timeline
-	audit    *journal   // changes with a verb
-	telling  sync.Mutex // held while lines are added to both
-	teller   *teller
-	changes  *family
-	told     *family
-	world    atomic.Pointer[world]
-	decoders decoders
-	pulse    *pulse
-	mark     mark       // as in store.json
-	marking  sync.Mutex // guards mark once the store is open
+	opt     Options
+	log     *slog.Logger
+	lock    *lock
+	engine  *engine
+	events  *journal   // the timeline
+	audit   *journal   // changes with a verb
+	telling sync.Mutex // held while lines are added to both
+	teller  *teller
+	changes *family
+	told    *family
+	world   atomic.Pointer[world]
+	pulse   *pulse
+	mark    mark       // as in store.json
+	marking sync.Mutex // guards mark once the store is open
+
+	decoders decoders // of documents
 
 	turn     sync.RWMutex   // held for writing by an Update that others have overtaken too often
 	inflight sync.WaitGroup // writers between enter and Done
