@@ -22,7 +22,7 @@ func main() {
 	// Started from memory, the kernel would call it by the number of a file descriptor.
 	_ = os.WriteFile("/proc/self/comm", []byte("muster"), 0)
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // the snapshot of a large site would stand beside as much garbage
+		debug.SetGCPercent(75) // less garbage beside the snapshot of a large site, for 5 % more processor time
 	}
 	if err := root().Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "muster:", err)
