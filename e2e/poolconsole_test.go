@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -234,7 +233,11 @@ func TestPool_consoles(t *testing.T) {
 			return len(out) == 0, strings.Join(out, ",")
 		})
 		t.Logf("%s let go of %s after %v", cut.lab, strings.Join(kept, ","), time.Since(began).Round(time.Millisecond))
+		asked := time.Now()
 		out, err := cut.try("console", kept[0], "--log")
+		if took := time.Since(asked); took > 15*time.Second {
+			t.Errorf("the cut off one answers after %v", took)
+		}
 		if err == nil || !strings.Contains(out, "muster manager list") {
 			t.Errorf("the cut off one does not say that it cannot: %v %s", err, out)
 		}
@@ -249,6 +252,40 @@ func TestPool_consoles(t *testing.T) {
 			m.consoles(n)
 		}
 	})
+
+	p.run("a watch through a manager ends when the host of the one that keeps it vanishes", func(t *testing.T) {
+		i, node := p.keeper()
+		through := p.managers[(i+1)%3]
+		c, lines := through.watch(node)
+		if !lines.Scan() {
+			t.Fatalf("%s: nothing comes of %s", through.lab, node)
+		}
+		p.link(i, "down")
+		began := time.Now()
+		for lines.Scan() {
+		}
+		_ = c.Wait()
+		t.Logf("the watch ended %v after the host vanished", time.Since(began).Round(time.Millisecond))
+		for j, m := range p.managers {
+			if j != i {
+				m.consoles(n)
+			}
+		}
+		p.link(i, "up")
+		p.whole(3)
+	})
+}
+
+// keeper is a manager that keeps a console, and the node.
+func (p *pool) keeper() (int, string) {
+	p.t.Helper()
+	for i, m := range p.managers {
+		if kept := m.keeps(); len(kept) > 0 {
+			return i, kept[0]
+		}
+	}
+	p.t.Fatal("no manager keeps a console")
+	return 0, ""
 }
 
 // keeps are the nodes whose consoles a manager keeps itself.
@@ -266,28 +303,34 @@ func (s *site) keeps() (nodes []string) {
 	return nodes
 }
 
-// watches looks at a console until a line comes.
-func (s *site) watches(node string) {
+// watch looks at a console.
+func (s *site) watch(node string) (*exec.Cmd, *bufio.Scanner) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
-	defer cancel()
+	s.t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, muster, "console", node, "--watch", "--linger", "20s")
 	c.Env = s.command().Env
 	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := c.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	var said strings.Builder
-	lines := bufio.NewScanner(io.TeeReader(out, &said))
+	return c, bufio.NewScanner(out)
+}
+
+// watches looks at a console until a line comes.
+func (s *site) watches(node string) {
+	s.t.Helper()
+	c, lines := s.watch(node)
+	var said []string
 	for lines.Scan() {
-		if strings.Contains(lines.Text(), "this is "+node+", line") {
-			cancel()
+		if said = append(said, lines.Text()); strings.Contains(lines.Text(), "this is "+node+", line") {
+			_ = c.Process.Kill()
 			_ = c.Wait()
 			return
 		}
 	}
-	s.t.Errorf("%s: console %s --watch: %v\n%s", s.lab, node, c.Wait(), said.String())
+	s.t.Errorf("%s: console %s --watch: %v\n%s", s.lab, node, c.Wait(), strings.Join(said, "\n"))
 }

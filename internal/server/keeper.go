@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"time"
 
 	"muster/internal/api"
 	"muster/internal/model"
@@ -69,6 +70,12 @@ func (s *Server) handOn(q *request, node model.NodeName) (bool, error) {
 	m := s.keeper(node)
 	if m == s.name() || q.who.Manager != "" {
 		return false, nil
+	}
+	if since := s.cutOff(); !since.IsZero() { // who lives is not known here any more
+		return false, &api.Error{
+			Code: api.Minority, What: "console", Why: "this manager has been cut off from the majority since " + since.Format(time.RFC3339) + ", and does not know who keeps it",
+			Do: "Ask another manager; see: muster manager list", Node: string(node),
+		}
 	}
 	doc := q.snap.Manager(m)
 	if doc == nil || len(doc.Addresses) == 0 || !slices.Contains(s.store.Alive(), m) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -245,4 +247,38 @@ func TestManagers_list_has_the_one_that_is_asked_from_the_start(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &all); err != nil || len(all) != 1 || !all[0].Self || all[0].State != "alive" || all[0].Role != "leader" {
 		t.Errorf("%s: %v", w.Body, err)
 	}
+}
+
+func TestJoinManager_refuses_an_invitation_that_ended_and_an_address_that_nobody_answers_at(t *testing.T) {
+	s := start(t, shortDir(t))
+	token, hash := identity.NewToken()
+	invite := func(expires time.Time) {
+		t.Helper()
+		_, err := s.srv.store.Commit(context.Background(), &model.Change{Actor: "test", Verb: "test", Ops: []model.Op{{
+			Kind: model.KindManager, Name: "m2", Doc: &model.Manager{Name: "m2", TokenHash: hash, TokenExpires: expires},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, csr := newKey(t)
+	join := func(token string) error {
+		return s.post("/v1/managers/join", api.JoinManager{Name: "m2", Token: token, CSR: csr, Addresses: []string{nobody}}, new(api.Joined))
+	}
+	wants(t, join(token), api.Denied, "nobody invited it")
+	invite(time.Now().Add(-time.Minute))
+	wants(t, join(token), api.Denied, "its invitation ended at")
+	invite(time.Now().Add(time.Hour))
+	wants(t, join("another"), api.Denied, "not that of the newest invitation")
+	wants(t, join(token), api.Conflict, "does not reach it at "+nobody)
+	_, csr = newKey(t)
+	wants(t, join(token), api.Denied, "with another key")
 }

@@ -12,9 +12,11 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"muster/internal/api"
 	"muster/internal/auth"
@@ -249,9 +251,30 @@ func (p *peers) open(f identity.PeerFiles) error {
 				return &c, err
 			},
 		},
-		DialContext: (&net.Dialer{Timeout: time.Second}).DialContext, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
+		DialContext: (&net.Dialer{Timeout: time.Second, KeepAlive: -1, Control: mortal}).DialContext, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
+		ResponseHeaderTimeout: vanished,
 	}}
 	return nil
+}
+
+// vanished is how long a manager that is asked may not take a byte, or not begin its answer: its host is gone then. TCP itself gives up after a
+// quarter of an hour.
+const vanished = 10 * time.Second
+
+// mortal ends a connection whose other side is gone, also when nothing is sent on it.
+func mortal(_, _ string, c syscall.RawConn) error {
+	var errs []error
+	err := c.Control(func(fd uintptr) {
+		for _, o := range []struct{ level, name, value int }{
+			{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished.Milliseconds())},
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(vanished.Seconds()) / 2},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 1},
+		} {
+			errs = append(errs, unix.SetsockoptInt(int(fd), o.level, o.name, o.value))
+		}
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // cutOff says since when this manager is cut off from the majority: what it answers may be old, and it takes no change. Zero: it is not.
