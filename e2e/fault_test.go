@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,20 +110,24 @@ func (p *pool) agree() {
 	}
 }
 
-// differ is the first line in which they do.
+// differ says which lines not all of them have, or have more than once.
 func differ(said [3]string) string {
-	var lines [3][]string
+	count := make(map[string][3]int)
 	for i, s := range said {
-		lines[i] = strings.Split(s, "\n")
-	}
-	for n := range lines[0] {
-		for i := 1; i < 3; i++ {
-			if n >= len(lines[i]) || lines[i][n] != lines[0][n] {
-				return fmt.Sprintf("line %d of %d, %d, %d:\nm1: %s\nm%d: %s", n+1, len(lines[0]), len(lines[1]), len(lines[2]), lines[0][n], i+1, strings.Join(lines[i][min(n, len(lines[i])):min(n+1, len(lines[i]))], ""))
-			}
+		for line := range strings.Lines(s) {
+			n := count[line]
+			n[i]++
+			count[line] = n
 		}
 	}
-	return fmt.Sprintf("%d, %d, %d lines", len(lines[0]), len(lines[1]), len(lines[2]))
+	var out []string
+	for line, n := range count {
+		if n != [3]int{1, 1, 1} {
+			out = append(out, fmt.Sprintf("%d %d %d times: %s", n[0], n[1], n[2], strings.TrimSpace(line)))
+		}
+	}
+	slices.SortFunc(out, func(a, b string) int { return strings.Compare(a[strings.Index(a, ":"):], b[strings.Index(b, ":"):]) })
+	return fmt.Sprintf("%d lines differ, the first and last of them:\n%s", len(out), strings.Join(slices.Concat(out[:min(len(out), 5)], out[max(0, len(out)-5):]), "\n"))
 }
 
 // kills ends managers with kill -9 at random moments, one or all at once, while every manager has two writers.
