@@ -22,6 +22,15 @@ type Target struct {
 	Password model.Secret
 	// Cipher is the IPMI cipher suite that is tried first: 3 or 17; 0 is 17.
 	Cipher int
+	// Pins are the certificates that a Redfish controller may show, as "sha256:" and 64 hexadecimal digits of the whole certificate (DER); none: it
+	// is verified with the authorities of the system. "any" takes each, for the first contact.
+	Pins []string
+	// System is the Redfish system to drive where a controller has several, by its Id; empty: the only one.
+	System string
+	// Program is the plugin of the exec driver: the path of a program.
+	Program string
+	// MAC is where the wol driver sends its packets: that of the machine's boot interface.
+	MAC string
 }
 
 // Action is something done to the power of a machine.
@@ -67,6 +76,7 @@ type Driver interface {
 	// Serial connects the serial line of the machine. One stream at a time; another console that has the line loses
 	// it. The context bounds the connecting only.
 	Serial(ctx context.Context) (Stream, error)
+	Hardware
 	// Close lets go of the driver. Its streams end.
 	Close() error
 }

@@ -12,6 +12,7 @@ import (
 
 // driver is one target of the engine. It holds no session: that is the peer's, which drivers of the same target share.
 type driver struct {
+	bmc.Incapable
 	engine *Engine
 	target bmc.Target
 

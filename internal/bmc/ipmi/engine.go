@@ -90,7 +90,7 @@ func New(o Options) (*Engine, error) {
 
 // Open returns the driver of a controller. It costs nothing: a wrong target is told by the first call.
 func (e *Engine) Open(t bmc.Target) bmc.Driver {
-	return &driver{engine: e, target: t, streams: map[*stream]bool{}}
+	return &driver{Incapable: bmc.Incapable{Protocol: "IPMI"}, engine: e, target: t, streams: map[*stream]bool{}}
 }
 
 // Close ends all sessions, telling the controllers once, and waits for the goroutines.
