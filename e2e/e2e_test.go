@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,7 @@ type site struct {
 	t       *testing.T
 	lab     string
 	data    string
+	logs    string // directory of what the service says; empty: data
 	serve   *exec.Cmd
 	log     *os.File
 	stdin   io.Reader // of the service
@@ -124,7 +126,7 @@ func (s *site) start() {
 	s.startWith("serve", "--data", s.data, "--netns", s.netns(), "--boot", "br0")
 }
 
-func (s *site) logFile() string { return filepath.Join(s.data, "serve.log") }
+func (s *site) logFile() string { return filepath.Join(cmp.Or(s.logs, s.data), "serve.log") }
 
 // startWith starts a service and waits until it says that it is ready.
 func (s *site) startWith(args ...string) {
@@ -357,7 +359,7 @@ func (s *site) tellState() {
 		out, _ := s.try(args...)
 		s.t.Logf("muster %s:\n%s", strings.Join(args, " "), out)
 	}
-	if b, err := os.ReadFile(filepath.Join(s.data, "serve.log")); err == nil {
+	if b, err := os.ReadFile(s.logFile()); err == nil {
 		s.t.Logf("serve.log:\n%s", b[max(0, len(b)-4000):])
 	}
 }

@@ -79,7 +79,7 @@ func newHosts(t *testing.T, n int) *pool {
 				b, _ := os.ReadFile(m.logFile())
 				t.Logf("log of %s:\n%s", m.lab, b[max(0, len(b)-4000):])
 			}
-			_ = os.RemoveAll(m.data)
+			_ = errors.Join(os.RemoveAll(m.data), os.RemoveAll(m.logs))
 		}
 		for i := range n {
 			_ = exec.Command("ip", "netns", "del", p.ns(i)).Run()
