@@ -109,6 +109,7 @@ func (s *session) changesOf(ctx context.Context, path string, in any) error {
 			fmt.Fprintf(out, "%s\n", line)
 		}
 		out.flush()
+		s.skipped(trailer.Skipped)
 		s.printJSON(trailer)
 		return nil
 	}
@@ -118,6 +119,7 @@ func (s *session) changesOf(ctx context.Context, path string, in any) error {
 		}
 		writeChange(out, c)
 	}
+	s.skipped(trailer.Skipped)
 	return nil
 }
 
