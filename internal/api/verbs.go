@@ -94,12 +94,12 @@ type ListNodes struct {
 
 // Names is a set of names in natural order and folded.
 type Names struct {
-	Names  []string   `json:"names"`
-	Folded string     `json:"folded"`
-	Next   string     `json:"next,omitempty"` // where a limit cut the names: the After of the next question
+	Names  []string `json:"names"`
+	Folded string   `json:"folded"`
+	Next   string   `json:"next,omitempty"` // where a limit cut the names: the After of the next question
 	// Skipped is as in [Trailer].
 	Skipped string     `json:"skipped,omitempty"`
-	Nodes  []NodeInfo `json:"nodes,omitempty"`
+	Nodes   []NodeInfo `json:"nodes,omitempty"`
 }
 
 // NodeInfo is what a node is besides its attributes. Groups are those that it is a member of, in the order of inheritance, without everything.

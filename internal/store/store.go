@@ -319,8 +319,10 @@ func (s *Store) openExternal(ctx context.Context) (err error) {
 	if hasFiles(filepath.Join(s.opt.Dir, "etcd")) {
 		return s.occupied()
 	}
-	s.engine, err = connect(ctx, s.opt.External, s.log)
-	return err
+	if s.engine, err = connect(ctx, s.opt.External, s.log); err != nil {
+		return err
+	}
+	return checkRestored(ctx, s.engine.client, s.opt.External)
 }
 
 // openMember starts the member whose files lie in the directory, and makes them where there are none.
