@@ -12,8 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -212,7 +212,10 @@ func TestEndedBuildLeavesNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: a process namespace ends the children")
 	}
-	marker := filepath.Join(t.TempDir(), "started")
+	marker := filepath.Join(t.TempDir(), "started") // a pipe: who reads it waits for the writer
+	if err := syscall.Mkfifo(marker, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	o := options(t, "sleep 1000 & echo $$ > "+marker+"; wait")
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -221,11 +224,8 @@ func TestEndedBuildLeavesNothing(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	for {
-		if b, err := os.ReadFile(marker); err == nil && len(b) > 0 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
+	if b, err := os.ReadFile(marker); err != nil || len(b) == 0 {
+		t.Fatalf("the command says %q, %v", b, err)
 	}
 	// What kill -9 would leave: a working directory that nobody holds.
 	stale := filepath.Join(o.Dir, ".build-compute-stale")

@@ -105,16 +105,14 @@ MaxStartups 1000
 			t.Logf("sshd: %s", log.Bytes())
 		}
 	})
-	for range 200 {
+	waitFor(t, "sshd to listen", func() bool {
 		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			c.Close()
-			return Target{Node: "r1n1", Address: "127.0.0.1", Port: port, HostKeys: []string{authorized(host)}}, Options{Signer: ours}
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("sshd does not listen: %s", log.Bytes())
-	panic("unreachable")
+		return err == nil
+	})
+	return Target{Node: "r1n1", Address: "127.0.0.1", Port: port, HostKeys: []string{authorized(host)}}, Options{Signer: ours}
 }
 
 func runOne(t testing.TB, target Target, command string, o Options) Result {
