@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"muster/internal/need"
 )
 
 const hubAddr = "10.99.0.100" // of what the managers reach beside each other
@@ -29,9 +31,7 @@ type etcd struct {
 
 func (p *pool) etcd() *etcd {
 	p.t.Helper()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		p.t.Skip("etcd is not installed (Debian: etcd-server)")
-	}
+	need.Programs(p.t, "etcd-server", "etcd")
 	e := &etcd{p: p, dir: p.t.TempDir()}
 	e.certificates()
 	p.ip("-n", p.hub(), "address", "add", hubAddr+"/24", "dev", "br0")

@@ -16,17 +16,15 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"muster/internal/need"
 )
 
 // archive stands in for mmdebstrap, which needs a network: it runs script with OUT naming the tar to write and TREE a small package
 // tree. All other commands are the real ones.
 func archive(t *testing.T, script string) func(ctx context.Context, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	for _, p := range []string{"mmdebstrap", "mksquashfs", "unsquashfs", "unshare"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s: apt-get install mmdebstrap squashfs-tools util-linux", p)
-		}
-	}
+	need.Programs(t, "mmdebstrap squashfs-tools util-linux", "mmdebstrap", "mksquashfs", "unsquashfs", "unshare")
 	small := smallTree(t).file
 	return func(ctx context.Context, name string, args ...string) *exec.Cmd {
 		args = append([]string{name}, args...)
@@ -209,9 +207,7 @@ func TestPasswordOfAMirrorIsRefusedAndNotShown(t *testing.T) {
 }
 
 func TestEndedBuildLeavesNothing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: a process namespace ends the children")
-	}
+	need.Root(t, "a process namespace ends the children")
 	marker := filepath.Join(t.TempDir(), "started") // a pipe: who reads it waits for the writer
 	if err := syscall.Mkfifo(marker, 0o600); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 func TestMain(m *testing.M) {
@@ -58,11 +59,9 @@ func sshd(t testing.TB) (Target, Options) {
 		prog = "/usr/sbin/sshd"
 	}
 	if _, err := os.Stat(prog); err != nil {
-		t.Skip("needs sshd: apt install openssh-server")
+		need.Lack(t, "needs sshd: apt-get install openssh-server")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root: sshd logs in as root")
-	}
+	need.Root(t, "sshd logs in as root")
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 // etcdElsewhere is a real etcd, with the limits that it has by itself, that answers to clients with a certificate of the authority.
@@ -33,9 +34,7 @@ type etcdElsewhere struct {
 
 func startElsewhere(t *testing.T, args ...string) *etcdElsewhere {
 	t.Helper()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		t.Skip("no etcd here to be a client of (Debian: apt-get install etcd-server)")
-	}
+	need.Programs(t, "etcd-server", "etcd")
 	a := newAuthority(t)
 	f := a.issue(t, "etcd", net.IPv4(127, 0, 0, 1))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
