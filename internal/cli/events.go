@@ -56,8 +56,8 @@ of --since, and goes on until ^C, also over a restart of the service, and loses 
 		if bad {
 			q.Set("bad", "true")
 		}
-		if last < 0 {
-			return usage("--last", "it is negative", "Give a number of events")
+		if err := lastFlag(last); err != nil {
+			return err
 		}
 		if last > 0 {
 			q.Set("limit", strconv.Itoa(last))

@@ -42,6 +42,9 @@ A change is taken back by its number: muster undo CHANGE.`,
 		if in.Since, err = sinceFlag(since); err != nil {
 			return err
 		}
+		if err := lastFlag(last); err != nil {
+			return err
+		}
 		return s.changesOf(c.Context(), "/v1/history", in)
 	}
 	f := c.Flags()
@@ -62,6 +65,13 @@ func sinceFlag(since string) (string, error) {
 	return sinceArg(since, time.Now())
 }
 
+func lastFlag(last int) error {
+	if last < 0 {
+		return usage("--last", "it is negative", "Give how many of the newest")
+	}
+	return nil
+}
+
 func audit(s *session) *cobra.Command {
 	var since, actor, verb string
 	var last int
@@ -80,6 +90,9 @@ change itself, and so does every secret that was shown. It holds no secret.`,
 		in := api.Audit{Actor: actor, Verb: verb, Limit: last}
 		var err error
 		if in.Since, err = sinceFlag(since); err != nil {
+			return err
+		}
+		if err := lastFlag(last); err != nil {
 			return err
 		}
 		return s.changesOf(c.Context(), "/v1/audit", in)
