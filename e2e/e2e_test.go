@@ -21,6 +21,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 var muster string // path of the built program
@@ -38,19 +39,29 @@ func run(m *testing.M) int {
 		fmt.Println("e2e: skipped:", why)
 		return m.Run() // every test says so again
 	}
-	root, err := filepath.Abs("..")
-	if err != nil {
+	if err := build(); err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	build := exec.Command("make", "--no-print-directory", "muster")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Printf("make muster: %v\n%s", err, out)
-		return 1
+	return m.Run()
+}
+
+// build makes the program, unless it is made already.
+func build() error {
+	if muster != "" {
+		return nil
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	c := exec.Command("make", "--no-print-directory", "muster")
+	c.Dir = root
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("make muster: %w\n%s", err, out)
 	}
 	muster = filepath.Join(root, "muster")
-	return m.Run()
+	return nil
 }
 
 // unfit says why machines cannot be booted here.
@@ -86,7 +97,7 @@ func newSite(t *testing.T, n int, firmware string) *site {
 		t.Skip("boots machines: takes minutes")
 	}
 	if why := unfit(); why != "" {
-		t.Skip(why)
+		need.Lack(t, why)
 	}
 	s := &site{t: t, lab: fmt.Sprintf("e%d%s", os.Getpid(), firmware[:1]), data: t.TempDir()}
 	if len(filepath.Join(s.data, "muster.sock")) > 100 {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/need"
 )
 
 // load is writers that never stop: six of them, each sets two nodes to the same number, one number after the other.
@@ -213,9 +215,7 @@ func (p *pool) cut(i int, kind string) (heal func()) {
 		p.link(i, "down")
 		return func() { p.link(i, "up") }
 	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		p.t.Skip("nft is not installed")
-	}
+	need.Programs(p.t, "nftables", "nft")
 	hook, where := "input", "iif"
 	if kind == "out" {
 		hook, where = "output", "oif"

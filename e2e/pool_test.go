@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/need"
 )
 
 // pool is three managers as real processes, each in a network namespace of its own, with a bridge between them.
@@ -66,9 +67,7 @@ func newHosts(t *testing.T, n int) *pool {
 	if testing.Short() {
 		t.Skip("runs three managers: takes a minute")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root for network namespaces")
-	}
+	need.Root(t, "makes network namespaces")
 	p := &pool{t: t, tag: fmt.Sprintf("p%d", os.Getpid())}
 	t.Cleanup(func() {
 		for _, m := range p.managers {

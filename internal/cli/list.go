@@ -42,6 +42,7 @@ func list(s *session) *cobra.Command {
 		if err := s.do(c.Context(), "POST", "/v1/list", q, &names); err != nil {
 			return err
 		}
+		s.skipped(names.Skipped)
 		switch {
 		case as != "":
 			return s.print(as, nodeSheet(names.Nodes))

@@ -23,7 +23,7 @@ func (s *Server) listNodes(q *request) error {
 	if err != nil {
 		return err
 	}
-	out := api.Names{Names: make([]string, 0, len(nodes))}
+	out := api.Names{Names: make([]string, 0, len(nodes)), Skipped: fold(q.skipped)}
 	if in.Locked {
 		nodes = slices.DeleteFunc(nodes, func(n *model.Node) bool { return n.Lock == nil })
 	}

@@ -205,7 +205,7 @@ func (g *gate) mount(h http.Handler) { g.peers.Store(&h) }
 // open lets the API in.
 func (g *gate) open(h http.Handler) { g.admin.Store(&h) }
 
-// peerPaths are what etcd's members ask of each other; see store.PeerHandler.
+// peerPaths are what etcd's members ask of each other; see store.Options.Mount.
 var peerPaths = []string{"/raft", "/members", "/leases", "/version", "/downgrade"}
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
