@@ -47,6 +47,9 @@ func Edit(attrs map[AttrName]string, a AttrName, op, value string) error {
 		}
 		return nil
 	case "+=", "-=":
+		if value == "" {
+			return &Problem{Attr: a, What: "nothing after " + op, Do: "Write what to add or take away"}
+		}
 		if doc.Type != List {
 			return &Problem{Attr: a, What: string(a) + " is no list", Why: "it has one " + string(doc.Type), Do: "Write " + string(a) + "=value"}
 		}

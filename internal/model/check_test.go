@@ -181,6 +181,8 @@ func TestAssign(t *testing.T) {
 		{"", "bmc.address=x", "error: bmc.address: x is wrong: no IP address. Write 10.77.1.1 or fd00::1"},
 		{"", "bmc.address={n1", "error: bmc.address: expression {n1, column 1: this { is not closed. Close it with }, or write {{ for a brace"},
 		{"", "bcm.address=x", "error: no attribute bcm.address. Did you mean bmc.address?"},
+		{"", "image.kernelargs+=", "error: image.kernelargs: nothing after +=. Write what to add or take away"},
+		{"image.kernelargs=a", "image.kernelargs-=", "error: image.kernelargs: nothing after -=. Write what to add or take away"},
 	} {
 		after := attributeMap(strings.FieldsFunc(c.before, func(r rune) bool { return r == ';' }))
 		before := fmt.Sprint(after)
