@@ -111,8 +111,12 @@ type NodeInfo struct {
 	Created time.Time   `json:"created,omitzero"`
 }
 
-// Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names].
-type Expand struct{ Range }
+// Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names]; where Short is set, Folded only, which
+// noderange.ExpandNames makes all of the names of.
+type Expand struct {
+	Range
+	Short bool `json:"short,omitempty"`
+}
 
 // Fold is POST /v1/fold. Groups abbreviates to groups where all members are among the names. Answers [Names].
 type Fold struct {

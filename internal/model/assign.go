@@ -48,7 +48,7 @@ func Edit(attrs map[AttrName]string, a AttrName, op, value string) error {
 		return nil
 	case "+=", "-=":
 		if value == "" {
-			return &Problem{Attr: a, What: "nothing after " + op, Do: "Write what to add or take away"}
+			return nothingAfter(a, op)
 		}
 		if doc.Type != List {
 			return &Problem{Attr: a, What: string(a) + " is no list", Why: "it has one " + string(doc.Type), Do: "Write " + string(a) + "=value"}
@@ -135,9 +135,16 @@ func AssignAliases(aliases []NodeName, op, value string) ([]NodeName, error) {
 	return assignNames(aliases, op, value)
 }
 
+func nothingAfter(a AttrName, op string) *Problem {
+	return &Problem{Attr: a, What: "nothing after " + op, Do: "Write what to add or take away"}
+}
+
 func assignNames[S ~string](names []S, op, value string) ([]S, error) {
 	var out []S
 	if op != "=" {
+		if value == "" {
+			return nil, nothingAfter("", op)
+		}
 		out = slices.Clone(names)
 	}
 	for name := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ' ' }) {

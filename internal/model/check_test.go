@@ -207,7 +207,7 @@ func TestAssign(t *testing.T) {
 
 func TestAssignGroups(t *testing.T) {
 	before := []GroupName{"a", "b"}
-	for assignment, want := range map[string]string{"=c,d,c": "[c d]", "+=b,c,everything": "[a b c]", "-=a,x": "[b]", "=": "[]", "=x_y": "[] x_y cannot be a name: it holds '_'. Use letters, digits, dashes and dots (RFC 1123)"} {
+	for assignment, want := range map[string]string{"=c,d,c": "[c d]", "+=b,c,everything": "[a b c]", "-=a,x": "[b]", "=": "[]", "+=": "[] nothing after +=. Write what to add or take away", "=x_y": "[] x_y cannot be a name: it holds '_'. Use letters, digits, dashes and dots (RFC 1123)"} {
 		op, value, _ := strings.Cut(assignment, "=")
 		got, err := AssignGroups(before, op+"=", value)
 		text := fmt.Sprint(got)

@@ -278,4 +278,4 @@ func mortal(_, _ string, c syscall.RawConn) error {
 }
 
 // cutOff says since when this manager is cut off from the majority: what it answers may be old, and it takes no change. Zero: it is not.
-func (s *Server) cutOff() time.Time { return s.store.Health().Since }
+func (s *Server) cutOff() time.Time { return s.store.CutOff() }
