@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 var muster string // path of the built program
@@ -37,19 +39,29 @@ func run(m *testing.M) int {
 		fmt.Println("e2e: skipped:", why)
 		return m.Run() // every test says so again
 	}
-	root, err := filepath.Abs("..")
-	if err != nil {
+	if err := build(); err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	build := exec.Command("make", "--no-print-directory", "muster")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Printf("make muster: %v\n%s", err, out)
-		return 1
+	return m.Run()
+}
+
+// build makes the program, unless it is made already.
+func build() error {
+	if muster != "" {
+		return nil
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	c := exec.Command("make", "--no-print-directory", "muster")
+	c.Dir = root
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("make muster: %w\n%s", err, out)
 	}
 	muster = filepath.Join(root, "muster")
-	return m.Run()
+	return nil
 }
 
 // unfit says why machines cannot be booted here.
@@ -70,6 +82,7 @@ type site struct {
 	t       *testing.T
 	lab     string
 	data    string
+	logs    string // directory of what the service says; empty: data
 	serve   *exec.Cmd
 	log     *os.File
 	stdin   io.Reader // of the service
@@ -84,7 +97,7 @@ func newSite(t *testing.T, n int, firmware string) *site {
 		t.Skip("boots machines: takes minutes")
 	}
 	if why := unfit(); why != "" {
-		t.Skip(why)
+		need.Lack(t, why)
 	}
 	s := &site{t: t, lab: fmt.Sprintf("e%d%s", os.Getpid(), firmware[:1]), data: t.TempDir()}
 	if len(filepath.Join(s.data, "muster.sock")) > 100 {
@@ -124,7 +137,7 @@ func (s *site) start() {
 	s.startWith("serve", "--data", s.data, "--netns", s.netns(), "--boot", "br0")
 }
 
-func (s *site) logFile() string { return filepath.Join(s.data, "serve.log") }
+func (s *site) logFile() string { return filepath.Join(cmp.Or(s.logs, s.data), "serve.log") }
 
 // startWith starts a service and waits until it says that it is ready.
 func (s *site) startWith(args ...string) {
@@ -357,7 +370,7 @@ func (s *site) tellState() {
 		out, _ := s.try(args...)
 		s.t.Logf("muster %s:\n%s", strings.Join(args, " "), out)
 	}
-	if b, err := os.ReadFile(filepath.Join(s.data, "serve.log")); err == nil {
+	if b, err := os.ReadFile(s.logFile()); err == nil {
 		s.t.Logf("serve.log:\n%s", b[max(0, len(b)-4000):])
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"muster/internal/need"
 )
 
 const hubAddr = "10.99.0.100" // of what the managers reach beside each other
@@ -29,9 +31,7 @@ type etcd struct {
 
 func (p *pool) etcd() *etcd {
 	p.t.Helper()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		p.t.Skip("etcd is not installed (Debian: etcd-server)")
-	}
+	need.Programs(p.t, "etcd-server", "etcd")
 	e := &etcd{p: p, dir: p.t.TempDir()}
 	e.certificates()
 	p.ip("-n", p.hub(), "address", "add", hubAddr+"/24", "dev", "br0")
@@ -185,6 +185,44 @@ func TestPool_external(t *testing.T) {
 		b.ended("removed", "muster manager remove m2")
 		p.launch(1, append(e.flags(), "--name", "m2")...)
 		b.stop()
+	})
+
+	p.run("a backup goes on in another etcd", func(t *testing.T) {
+		file, phrase := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "phrase")
+		if err := os.WriteFile(phrase, []byte("of the backup\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a.must("set", "w1", "custom.w=of the backup")
+		a.must("backup", file, "--keys", "--passphrase-file", phrase)
+		a.stop()
+		restore := func() (string, error) {
+			args := append([]string{"netns", "exec", p.ns(0), muster, "restore", file, "--data", a.data, "--passphrase-file", phrase}, e.flags()...)
+			out, err := exec.Command("ip", args...).CombinedOutput()
+			return string(out), err
+		}
+		p.wipe(0)
+		if out, err := restore(); err == nil || !strings.Contains(out, "a store of muster is in it") {
+			t.Errorf("into one that has something: %v %s", err, out)
+		}
+		e.kill()
+		if err := os.RemoveAll(e.file("data")); err != nil {
+			t.Fatal(err)
+		}
+		e.start()
+		p.wipe(0)
+		if out, err := restore(); err != nil || !strings.Contains(out, "restored to etcd at "+e.url()) {
+			t.Fatalf("%v %s", err, out)
+		}
+		p.launch(0, append(e.flags(), "--name", "m1")...)
+		if got := a.must("get", "w1", "custom.w"); !strings.Contains(got, "of the backup") {
+			t.Errorf("got %s", got)
+		}
+		if got := a.must("secret", "reveal", "w40", "bmc.password"); !strings.Contains(got, "of-the-pool") {
+			t.Errorf("it cannot open what was sealed: %s", got)
+		}
+		if got := a.must("history", "w1", "--last", "1"); !strings.Contains(got, "of the backup") {
+			t.Errorf("its history is %s", got)
+		}
 		a.stop()
 	})
 }

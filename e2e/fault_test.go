@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/need"
 )
 
 // load is writers that never stop: six of them, each sets two nodes to the same number, one number after the other.
@@ -213,9 +215,7 @@ func (p *pool) cut(i int, kind string) (heal func()) {
 		p.link(i, "down")
 		return func() { p.link(i, "up") }
 	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		p.t.Skip("nft is not installed")
-	}
+	need.Programs(p.t, "nftables", "nft")
 	hook, where := "input", "iif"
 	if kind == "out" {
 		hook, where = "output", "oif"
@@ -233,6 +233,11 @@ func TestPool_full_disk(t *testing.T) {
 	full := p.managers[2]
 	run1(t, "mount", "-t", "tmpfs", "-o", "size=420m,mode=0700", "tmpfs", full.data)
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", full.data).Run() })
+	logs, err := os.MkdirTemp("", "pool") // what it says when nothing can be written has to be read
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.logs = logs
 	p.form(3)
 	p.managers[1].must("node", "add", "w[1-60]", "group=load", "bmc.password=of-the-pool", "--yes")
 	ballast := filepath.Join(full.data, "ballast")

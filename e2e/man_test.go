@@ -10,8 +10,11 @@ import (
 
 // The daemon's commands are carried by muster, which knows none of their flags; their pages have them all the same.
 func TestMan_pages_of_the_daemons_commands_have_their_flags(t *testing.T) {
-	if muster == "" {
-		t.Skip("muster is not built")
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	if err := build(); err != nil {
+		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	if out, err := exec.Command(muster, "man", dir).CombinedOutput(); err != nil {

@@ -250,18 +250,8 @@ func TestSecrets_are_nowhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program, and runs it some hundreds of times")
 	}
-	if muster == "" { // where machines cannot be booted, nothing has built it yet
-		root, err := filepath.Abs("..")
-		if err != nil {
-			t.Fatal(err)
-		}
-		build := exec.Command("make", "--no-print-directory", "muster")
-		build.Dir = root
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("make muster: %v\n%s", err, out)
-		}
-		muster = filepath.Join(root, "muster")
-		t.Cleanup(func() { muster = "" })
+	if err := build(); err != nil { // where machines cannot be booted, nothing has built it yet
+		t.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "mk")
 	if err != nil {

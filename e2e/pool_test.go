@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/need"
 )
 
 // pool is three managers as real processes, each in a network namespace of its own, with a bridge between them.
@@ -66,9 +67,7 @@ func newHosts(t *testing.T, n int) *pool {
 	if testing.Short() {
 		t.Skip("runs three managers: takes a minute")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root for network namespaces")
-	}
+	need.Root(t, "makes network namespaces")
 	p := &pool{t: t, tag: fmt.Sprintf("p%d", os.Getpid())}
 	t.Cleanup(func() {
 		for _, m := range p.managers {
@@ -79,7 +78,7 @@ func newHosts(t *testing.T, n int) *pool {
 				b, _ := os.ReadFile(m.logFile())
 				t.Logf("log of %s:\n%s", m.lab, b[max(0, len(b)-4000):])
 			}
-			_ = os.RemoveAll(m.data)
+			_ = errors.Join(os.RemoveAll(m.data), os.RemoveAll(m.logs))
 		}
 		for i := range n {
 			_ = exec.Command("ip", "netns", "del", p.ns(i)).Run()

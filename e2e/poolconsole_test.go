@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/api"
+	"muster/internal/need"
 )
 
 // sim is a BMC of Debian's ipmi_sim, whose machine says a line every fifth of a second.
@@ -31,9 +32,7 @@ type sim struct {
 func (p *pool) sims(n int) []sim {
 	t := p.t
 	t.Helper()
-	if _, err := exec.LookPath("ipmi_sim"); err != nil {
-		t.Skip("ipmi_sim is not installed (Debian: openipmi)")
-	}
+	need.Programs(t, "openipmi", "ipmi_sim")
 	p.ip("-n", p.hub(), "address", "add", hubAddr+"/24", "dev", "br0")
 	p.ip("-n", p.hub(), "link", "set", "lo", "up")
 	var all []sim

@@ -23,6 +23,7 @@ import (
 	"muster/internal/api"
 	"muster/internal/image"
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 // The long way, with nothing left out but the firmware: an image is built from packages, machines boot its kernel and
@@ -35,14 +36,8 @@ func needs(t *testing.T, programs ...string) {
 	if testing.Short() {
 		t.Skip("boots machines: skipped by -short")
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes a network namespace and a package tree")
-	}
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s: apt-get install qemu-system-x86 mmdebstrap squashfs-tools iproute2", p)
-		}
-	}
+	need.Root(t, "makes a network namespace and a package tree")
+	need.Programs(t, "qemu-system-x86 mmdebstrap squashfs-tools iproute2", programs...)
 }
 
 func TestNodesBootTheirImageAndReport(t *testing.T) {

@@ -103,6 +103,8 @@ type Trailer struct {
 	Trailer  bool `json:"trailer"` // always true: tells the trailer from a line
 	// Revision is the store's revision after the request, where it changed something.
 	Revision int64 `json:"revision,omitempty"`
+	// Skipped are the names, folded, that the range has and nothing is known of, where the request took only those known.
+	Skipped string `json:"skipped,omitempty"`
 	// Error is set when the stream as a whole failed after it had begun.
 	Error *Error `json:"error,omitempty"`
 }

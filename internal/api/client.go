@@ -129,9 +129,6 @@ func identityTLS(file string) (*tls.Config, error) {
 	}, nil
 }
 
-// Server is the address as it was given.
-func (c *Client) Server() string { return c.server }
-
 // URL is the address of a path for [Client.HTTP]; it is needed for web sockets only.
 func (c *Client) URL(path string) string { return base + path }
 

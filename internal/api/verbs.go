@@ -51,6 +51,7 @@ type Changed struct {
 	Count    int      `json:"count"`
 	Changes  []string `json:"changes,omitempty"`
 	Warnings []string `json:"warnings,omitempty"` // what a person should look at
+	Skipped  string   `json:"skipped,omitempty"`  // as in [Trailer]
 	Revision int64    `json:"revision"`
 	DryRun   bool     `json:"dry_run,omitempty"`
 }
@@ -93,10 +94,12 @@ type ListNodes struct {
 
 // Names is a set of names in natural order and folded.
 type Names struct {
-	Names  []string   `json:"names"`
-	Folded string     `json:"folded"`
-	Next   string     `json:"next,omitempty"` // where a limit cut the names: the After of the next question
-	Nodes  []NodeInfo `json:"nodes,omitempty"`
+	Names  []string `json:"names"`
+	Folded string   `json:"folded"`
+	Next   string   `json:"next,omitempty"` // where a limit cut the names: the After of the next question
+	// Skipped is as in [Trailer].
+	Skipped string     `json:"skipped,omitempty"`
+	Nodes   []NodeInfo `json:"nodes,omitempty"`
 }
 
 // NodeInfo is what a node is besides its attributes. Groups are those that it is a member of, in the order of inheritance, without everything.
@@ -108,8 +111,12 @@ type NodeInfo struct {
 	Created time.Time   `json:"created,omitzero"`
 }
 
-// Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names].
-type Expand struct{ Range }
+// Expand is POST /v1/expand: like ListNodes, but names need not exist. Answers [Names]; where Short is set, Folded only, which
+// noderange.ExpandNames makes all of the names of.
+type Expand struct {
+	Range
+	Short bool `json:"short,omitempty"`
+}
 
 // Fold is POST /v1/fold. Groups abbreviates to groups where all members are among the names. Answers [Names].
 type Fold struct {

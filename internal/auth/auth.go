@@ -9,6 +9,7 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -51,13 +53,24 @@ type Who struct {
 // Group is the system group whose members are administrators on the unix socket.
 const Group = "muster"
 
-type peerKey struct{}
+type (
+	peerKey struct{}
+	certKey struct{}
+)
 
-// ConnContext keeps the peer's credentials of a unix socket connection; it is http.Server's hook of that name.
+// certified is who a connection's certificate says it is, found out by its first request. It stays that: certificates are shown in the
+// handshake only (RFC 8446 § 4.6.2 is not used here).
+type certified struct {
+	once sync.Once
+	who  Who
+}
+
+// ConnContext keeps the peer's credentials of a unix socket connection, and makes room for those of a TLS connection; it is http.Server's hook
+// of that name.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
-		return ctx
+		return context.WithValue(ctx, certKey{}, new(certified))
 	}
 	raw, err := u.SyscallConn()
 	if err != nil {
@@ -110,7 +123,15 @@ func (c Certificates) From(r *http.Request) Who {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return Who{Kind: Nobody, Name: "nobody"}
 	}
-	leaf := r.TLS.VerifiedChains[0][0]
+	if k, ok := r.Context().Value(certKey{}).(*certified); ok {
+		k.once.Do(func() { k.who = c.named(r.TLS.VerifiedChains[0][0]) })
+		return k.who
+	}
+	return c.named(r.TLS.VerifiedChains[0][0])
+}
+
+// named reads a certificate.
+func (c Certificates) named(leaf *x509.Certificate) Who {
 	w := Who{Kind: Nobody, Name: "nobody", Key: c.Fingerprint(leaf.PublicKey)}
 	switch {
 	case slices.Contains(leaf.Subject.OrganizationalUnit, c.AdminUnit):

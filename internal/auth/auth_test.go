@@ -65,6 +65,31 @@ func TestFrom_certificate_says_who(t *testing.T) {
 	}
 }
 
+// A key's fingerprint takes more processor time than answering a small question.
+func TestFrom_reads_the_certificate_once_for_each_connection(t *testing.T) {
+	read := 0
+	c := certificates
+	c.Fingerprint = func(any) string { read++; return "sha256:f" }
+	ask := func(ctx context.Context, unit string) Who {
+		leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "x", OrganizationalUnit: []string{unit}}}
+		r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+		r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}
+		return c.From(r)
+	}
+	one, two := ConnContext(t.Context(), &tls.Conn{}), ConnContext(t.Context(), &tls.Conn{})
+	for range 3 {
+		if w := ask(one, "admin"); w.Kind != Administrator || w.User != "x" {
+			t.Errorf("%+v", w)
+		}
+		if w := ask(two, "node"); w.Kind != Node || w.Node != "x" {
+			t.Errorf("%+v", w)
+		}
+	}
+	if read != 2 {
+		t.Errorf("two certificates were read %d times", read)
+	}
+}
+
 func TestAllow_only_administrators(t *testing.T) {
 	if err := Allow(model.Empty(), Who{Kind: Administrator}, "power", nil); err != nil {
 		t.Error(err)

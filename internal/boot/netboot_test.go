@@ -26,6 +26,7 @@ import (
 	"muster/internal/boot/ra"
 	"muster/internal/boot/tftpd"
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 var withoutRA = flag.Bool("without-ra", false, "answer no router solicitations, to see how long iPXE waits")
@@ -166,7 +167,7 @@ func serve(t *testing.T, w *world, advertise bool) {
 	}
 	files, err := tftpd.Load("")
 	if err != nil {
-		t.Skip("no boot loaders: " + err.Error())
+		need.Lack(t, "no boot loaders: "+err.Error())
 	}
 	d, err := dhcpd.Open(ctx, dhcpd.Options{Server: server, Decide: w.decide, Tell: w.tell})
 	if err != nil {
@@ -208,15 +209,12 @@ func needs(t *testing.T, programs ...string) {
 	if testing.Short() {
 		t.Skip("real machines are not for -short")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for a network namespace")
-	}
+	need.Root(t, "makes a network namespace")
 	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil && !strings.HasPrefix(p, "/") {
-			t.Skip("needs the program " + p)
-		}
-		if _, err := os.Stat(p); err != nil && strings.HasPrefix(p, "/") {
-			t.Skip("needs the file " + p)
+		if !strings.HasPrefix(p, "/") {
+			need.Programs(t, "what demo/prepare.sh lists", p)
+		} else if _, err := os.Stat(p); err != nil {
+			need.Lack(t, "needs the file "+p)
 		}
 	}
 }

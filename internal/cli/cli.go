@@ -135,6 +135,13 @@ func (s *session) warn(format string, args ...any) {
 	}
 }
 
+// skipped tells which names --known left out.
+func (s *session) skipped(names string) {
+	if names != "" {
+		s.warn("skipped, for there is no such node or group: %s", printable(names))
+	}
+}
+
 // printJSON prints one document on one line.
 func (s *session) printJSON(v any) {
 	enc := json.NewEncoder(s.out)

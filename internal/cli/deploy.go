@@ -80,6 +80,7 @@ func (s *session) deploy(ctx context.Context, q api.Deploy, wait bool) error {
 		if err := s.do(ctx, "POST", "/v1/list", api.ListNodes{Range: q.Range}, &names); err != nil {
 			return err
 		}
+		s.skipped(names.Skipped)
 		for _, n := range names.Names {
 			started[n] = true
 		}

@@ -56,8 +56,8 @@ of --since, and goes on until ^C, also over a restart of the service, and loses 
 		if bad {
 			q.Set("bad", "true")
 		}
-		if last < 0 {
-			return usage("--last", "it is negative", "Give a number of events")
+		if err := lastFlag(last); err != nil {
+			return err
 		}
 		if last > 0 {
 			q.Set("limit", strconv.Itoa(last))
@@ -93,6 +93,7 @@ func (s *session) pastEvents(ctx context.Context, q url.Values, bad bool) error 
 			return err
 		}
 	}
+	s.skipped(trailer.Skipped)
 	if s.flags.json {
 		out.flush()
 		s.printJSON(trailer)
@@ -105,6 +106,13 @@ func (s *session) follow(ctx context.Context, q url.Values, bad bool) error {
 	cl, err := s.client()
 	if err != nil {
 		return err
+	}
+	if s.flags.known && q.Has("range") { // a stream without end has no trailer
+		var names api.Names
+		if err := s.do(ctx, "POST", "/v1/list", api.ListNodes{Range: api.Range{Range: q.Get("range"), Known: true}}, &names); err != nil {
+			return err
+		}
+		s.skipped(names.Skipped)
 	}
 	q.Set("follow", "true")
 	out := &lazyWriter{w: s.out}

@@ -421,7 +421,11 @@ func (f *fake) expandNames(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &api.Error{Code: api.Usage, What: "noderange", Why: err.Error()}
 	}
-	return answer(w, api.Names{Names: names, Folded: noderange.Fold(names)})
+	out := api.Names{Names: []string{}, Folded: noderange.Fold(names)}
+	if !q.Short {
+		out.Names = names
+	}
+	return answer(w, out)
 }
 
 func (f *fake) listGroups(w http.ResponseWriter, _ *http.Request) error {

@@ -42,6 +42,9 @@ A change is taken back by its number: muster undo CHANGE.`,
 		if in.Since, err = sinceFlag(since); err != nil {
 			return err
 		}
+		if err := lastFlag(last); err != nil {
+			return err
+		}
 		return s.changesOf(c.Context(), "/v1/history", in)
 	}
 	f := c.Flags()
@@ -62,6 +65,13 @@ func sinceFlag(since string) (string, error) {
 	return sinceArg(since, time.Now())
 }
 
+func lastFlag(last int) error {
+	if last < 0 {
+		return usage("--last", "it is negative", "Give how many of the newest")
+	}
+	return nil
+}
+
 func audit(s *session) *cobra.Command {
 	var since, actor, verb string
 	var last int
@@ -80,6 +90,9 @@ change itself, and so does every secret that was shown. It holds no secret.`,
 		in := api.Audit{Actor: actor, Verb: verb, Limit: last}
 		var err error
 		if in.Since, err = sinceFlag(since); err != nil {
+			return err
+		}
+		if err := lastFlag(last); err != nil {
 			return err
 		}
 		return s.changesOf(c.Context(), "/v1/audit", in)
@@ -109,6 +122,7 @@ func (s *session) changesOf(ctx context.Context, path string, in any) error {
 			fmt.Fprintf(out, "%s\n", line)
 		}
 		out.flush()
+		s.skipped(trailer.Skipped)
 		s.printJSON(trailer)
 		return nil
 	}
@@ -118,6 +132,7 @@ func (s *session) changesOf(ctx context.Context, path string, in any) error {
 		}
 		writeChange(out, c)
 	}
+	s.skipped(trailer.Skipped)
 	return nil
 }
 

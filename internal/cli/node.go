@@ -99,6 +99,7 @@ func (s *session) change(ctx context.Context, path string, in any, did func(api.
 	for _, w := range r.Warnings {
 		s.warn("%s", printableLines(w))
 	}
+	s.skipped(r.Skipped)
 	if s.flags.json {
 		s.printJSON(r)
 		s.printJSON(api.Trailer{Asked: r.Count, Answered: r.Count, Trailer: true, Revision: r.Revision})

@@ -100,6 +100,7 @@ func ask[T any](ctx context.Context, s *session, q question[T]) error {
 		}
 		return err
 	}
+	s.skipped(trailer.Skipped)
 	s.failed = s.failed || trailer.Failed > 0 || trailer.Answered+trailer.Failed < trailer.Asked
 	if s.flags.json {
 		if !q.goesOn {

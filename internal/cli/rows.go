@@ -127,7 +127,7 @@ func fileFlag(c *cobra.Command, file *string, least int) {
 	c.Args = func(c *cobra.Command, a []string) error {
 		switch {
 		case *file != "" && len(a) > 0:
-			return usage(c.Name()+" -f", fmt.Sprintf("%q stands beside the file", a[0]), "The file says which nodes get what; give one of them")
+			return usage(strings.TrimPrefix(c.CommandPath(), "muster ")+" -f", fmt.Sprintf("%q stands beside the file", a[0]), "The file says which nodes get what; give one of them")
 		case *file != "":
 			return nil
 		}

@@ -81,6 +81,7 @@ func (s *session) wouldReach(c *cobra.Command, r api.Range, what string) error {
 	if err := s.do(c.Context(), "POST", "/v1/list", api.ListNodes{Range: api.Range{Range: r.Range, Known: r.Known}}, &names); err != nil {
 		return err
 	}
+	s.skipped(names.Skipped)
 	s.document(names, func() {
 		fmt.Fprintf(s.out, "dry run, nothing was done: %s on %s (%d)\n", what, names.Folded, len(names.Names))
 	})

@@ -12,21 +12,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"muster/internal/need"
 )
 
 // archive stands in for mmdebstrap, which needs a network: it runs script with OUT naming the tar to write and TREE a small package
 // tree. All other commands are the real ones.
 func archive(t *testing.T, script string) func(ctx context.Context, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	for _, p := range []string{"mmdebstrap", "mksquashfs", "unsquashfs", "unshare"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s: apt-get install mmdebstrap squashfs-tools util-linux", p)
-		}
-	}
+	need.Programs(t, "mmdebstrap squashfs-tools util-linux", "mmdebstrap", "mksquashfs", "unsquashfs", "unshare")
 	small := smallTree(t).file
 	return func(ctx context.Context, name string, args ...string) *exec.Cmd {
 		args = append([]string{name}, args...)
@@ -209,10 +207,11 @@ func TestPasswordOfAMirrorIsRefusedAndNotShown(t *testing.T) {
 }
 
 func TestEndedBuildLeavesNothing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: a process namespace ends the children")
+	need.Root(t, "a process namespace ends the children")
+	marker := filepath.Join(t.TempDir(), "started") // a pipe: who reads it waits for the writer
+	if err := syscall.Mkfifo(marker, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	marker := filepath.Join(t.TempDir(), "started")
 	o := options(t, "sleep 1000 & echo $$ > "+marker+"; wait")
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -221,11 +220,8 @@ func TestEndedBuildLeavesNothing(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	for {
-		if b, err := os.ReadFile(marker); err == nil && len(b) > 0 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
+	if b, err := os.ReadFile(marker); err != nil || len(b) == 0 {
+		t.Fatalf("the command says %q, %v", b, err)
 	}
 	// What kill -9 would leave: a working directory that nobody holds.
 	stale := filepath.Join(o.Dir, ".build-compute-stale")

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"muster/internal/need"
 )
 
 func smallArchive(t *testing.T) []byte {
@@ -42,9 +44,7 @@ func TestCpioWritesTheSameBytesAlways(t *testing.T) {
 }
 
 func TestCpioIsReadByCpio(t *testing.T) {
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Skip("needs cpio: apt-get install cpio")
-	}
+	need.Programs(t, "cpio", "cpio")
 	cmd := exec.Command("cpio", "-tv", "--numeric-uid-gid", "--quiet")
 	cmd.Stdin = bytes.NewReader(smallArchive(t))
 	out, err := cmd.CombinedOutput()

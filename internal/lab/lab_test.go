@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	lacking "muster/internal/need"
 )
 
 // real is a lab of its own for one test, driven as a person would: by the command line and by ipmitool and ipmipower.
@@ -27,7 +29,7 @@ type real struct {
 func newReal(t *testing.T, kind string, fw Firmware) *real {
 	t.Helper()
 	if err := missing(os.Geteuid(), append(needs(fw), need{what: "ipmitool", pkg: "ipmitool"}, need{what: "ipmipower", pkg: "freeipmi-tools"}, need{what: "ip", pkg: "iproute2"})); err != nil {
-		t.Skipf("no real lab here: %v", err)
+		lacking.Lack(t, "no real lab here: "+err.Error())
 	}
 	name := fmt.Sprintf("t-%s-%d", kind, os.Getpid())
 	r := &real{T: t, name: name, dir: filepath.Join(t.TempDir(), "lab")}

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -20,39 +19,6 @@ func (a *Attr) addition(written string) (elements string, ok bool) {
 		return "", false
 	}
 	return strings.CutPrefix(written, Adding)
-}
-
-// ParseAssignment reads attr=value, attr+=value, attr-=value and attr= (no value). op is "=", "+=" or "-=". The attribute
-// must be in the schema. The value is not checked here; the error is a [*Problem].
-func ParseAssignment(s string) (a AttrName, op, value string, err error) {
-	name, value, ok := strings.Cut(s, "=")
-	op = "="
-	if n := len(name); ok && n > 0 && (name[n-1] == '+' || name[n-1] == '-') {
-		name, op = name[:n-1], name[n-1:]+"="
-	}
-	if !ok || name == "" {
-		return "", "", "", &Problem{What: quoted(s) + " sets nothing", Do: "Write attr=value, attr+=value, attr-=value, or attr= to take a value away"}
-	}
-	a = AttrName(name)
-	if _, ok := Lookup(a); !ok {
-		return "", "", "", unknownAttr(a)
-	}
-	if op != "=" && value == "" {
-		return "", "", "", &Problem{Attr: a, What: "nothing after " + op, Do: "Write what to add or take away"}
-	}
-	return a, op, value, nil
-}
-
-// Assign returns the attributes with one of them changed; the given map stays as it is: see [Edit].
-func Assign(attrs map[AttrName]string, a AttrName, op, value string) (map[AttrName]string, error) {
-	out := maps.Clone(attrs)
-	if out == nil {
-		out = map[AttrName]string{}
-	}
-	if err := Edit(out, a, op, value); err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 // Edit changes one of the attributes in a map that nobody else has. With "=" the value is set as it is
@@ -81,6 +47,9 @@ func Edit(attrs map[AttrName]string, a AttrName, op, value string) error {
 		}
 		return nil
 	case "+=", "-=":
+		if value == "" {
+			return nothingAfter(a, op)
+		}
 		if doc.Type != List {
 			return &Problem{Attr: a, What: string(a) + " is no list", Why: "it has one " + string(doc.Type), Do: "Write " + string(a) + "=value"}
 		}
@@ -166,9 +135,16 @@ func AssignAliases(aliases []NodeName, op, value string) ([]NodeName, error) {
 	return assignNames(aliases, op, value)
 }
 
+func nothingAfter(a AttrName, op string) *Problem {
+	return &Problem{Attr: a, What: "nothing after " + op, Do: "Write what to add or take away"}
+}
+
 func assignNames[S ~string](names []S, op, value string) ([]S, error) {
 	var out []S
 	if op != "=" {
+		if value == "" {
+			return nil, nothingAfter("", op)
+		}
 		out = slices.Clone(names)
 	}
 	for name := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ' ' }) {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 func TestMain(m *testing.M) {
@@ -58,11 +59,9 @@ func sshd(t testing.TB) (Target, Options) {
 		prog = "/usr/sbin/sshd"
 	}
 	if _, err := os.Stat(prog); err != nil {
-		t.Skip("needs sshd: apt install openssh-server")
+		need.Lack(t, "needs sshd: apt-get install openssh-server")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root: sshd logs in as root")
-	}
+	need.Root(t, "sshd logs in as root")
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -105,16 +104,14 @@ MaxStartups 1000
 			t.Logf("sshd: %s", log.Bytes())
 		}
 	})
-	for range 200 {
+	waitFor(t, "sshd to listen", func() bool {
 		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			c.Close()
-			return Target{Node: "r1n1", Address: "127.0.0.1", Port: port, HostKeys: []string{authorized(host)}}, Options{Signer: ours}
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("sshd does not listen: %s", log.Bytes())
-	panic("unreachable")
+		return err == nil
+	})
+	return Target{Node: "r1n1", Address: "127.0.0.1", Port: port, HostKeys: []string{authorized(host)}}, Options{Signer: ours}
 }
 
 func runOne(t testing.TB, target Target, command string, o Options) Result {

@@ -3,7 +3,10 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +23,8 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/auth"
+	"muster/internal/identity"
 )
 
 // load is what a load generator is asked for, and what it has found.
@@ -234,18 +239,24 @@ func BenchmarkGet_one_attribute_of_10k(b *testing.B) {
 // What one request costs without a connection.
 func BenchmarkHandler_node(b *testing.B) {
 	s := many(b, 1000)
-	h := s.srv.verb("node", "nobody", (*Server).showNode)
+	h := s.srv.verb("get", auth.Administrator, (*Server).showNode)
 	r, err := http.NewRequest("GET", "/v1/nodes/n77?attrs=net.boot.address,bmc.user", nil)
 	if err != nil {
 		b.Fatal(err)
 	}
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	r = r.WithContext(auth.ConnContext(b.Context(), here))
+	leaf := &x509.Certificate{PublicKey: make(ed25519.PublicKey, ed25519.PublicKeySize), Subject: pkix.Name{CommonName: "admin", OrganizationalUnit: []string{identity.UnitAdmin}}}
+	r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}
 	r.SetPathValue("name", "n77")
 	b.ReportAllocs()
 	for b.Loop() {
 		w := &discard{header: http.Header{}}
 		h(w, r)
-		if w.n == 0 {
-			b.Fatal("no answer")
+		if w.n == 0 || w.status != 0 && w.status != http.StatusOK {
+			b.Fatalf("%d bytes, status %d", w.n, w.status)
 		}
 	}
 }

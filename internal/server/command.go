@@ -26,9 +26,9 @@ import (
 // Command is `muster serve`. node is the node program for images; it may be missing where no image is built.
 func Command(node []byte) *cobra.Command {
 	var cfg Config
-	var netns, level, etcdPassword string
-	var etcd store.External
+	var netns, level string
 	var ask bool
+	var external func() (*store.External, error)
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
@@ -72,16 +72,11 @@ etcd that the site runs already.`,
 					return err
 				}
 			}
-			if len(etcd.Endpoints) > 0 {
-				cfg.External = &etcd
-			}
-			if etcdPassword != "" {
-				if etcd.Password, err = secretFile("--etcd-password-file", etcdPassword); err != nil {
-					return err
-				}
+			if cfg.External, err = external(); err != nil {
+				return err
 			}
 			if at, ok := strings.CutPrefix(cfg.Join, "@"); ok || cfg.Join == "-" {
-				word, err := secretFile("--join", or(at, "-"))
+				word, err := secretFile("serve --join", or(at, "-"))
 				if err != nil {
 					return err
 				}
@@ -94,6 +89,7 @@ etcd that the site runs already.`,
 			return Run(ctx, cfg)
 		},
 	}
+	external = etcdFlags(c)
 	f := c.Flags()
 	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "`directory` of all state")
 	f.StringSliceVar(&cfg.Boot, "boot", nil, "interface on which to answer DHCP, TFTP and boot HTTP; may be repeated")
@@ -105,32 +101,53 @@ etcd that the site runs already.`,
 	f.StringVar(&cfg.Name, "name", "", "`name` of this manager in a pool (default the host's; one that joins has that of its invitation)")
 	f.StringVar(&cfg.Join, "join", "", "`string` that manager add printed on another host: become a manager of its pool; @FILE reads it from a file, - from standard input; needed once")
 	f.StringVar(&cfg.Advertise, "advertise", "", "`address:port` at which other managers reach this one (default the first of --listen that is not of this host only)")
-	f.StringSliceVar(&etcd.Endpoints, "etcd", nil, "addresses of an etcd of the site's own, https://host:2379, instead of the store in this process; may be repeated")
-	f.StringVar(&etcd.Cert, "etcd-cert", "", "PEM `file` of the certificate to show to it")
-	f.StringVar(&etcd.Key, "etcd-key", "", "PEM `file` of the key of --etcd-cert")
-	f.StringVar(&etcd.CA, "etcd-ca", "", "PEM `file` of the CA of its certificate")
-	f.StringVar(&etcd.User, "etcd-user", "", "`user` to log in to it as")
-	f.StringVar(&etcdPassword, "etcd-password-file", "", "`file` with the password of --etcd-user on its first line")
 	c.MarkFlagsMutuallyExclusive("join", "etcd")
 	f.StringVar(&netns, "netns", "", "network namespace to serve in, such as that of a lab; image builds still fetch packages outside of it")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
 
+// etcdFlags are those that name an etcd of the site's own; what it returns reads them, nil when there is none.
+func etcdFlags(c *cobra.Command) func() (*store.External, error) {
+	var x store.External
+	var password string
+	f := c.Flags()
+	f.StringSliceVar(&x.Endpoints, "etcd", nil, "addresses of an etcd of the site's own, https://host:2379, instead of the store in this process; may be repeated")
+	f.StringVar(&x.Cert, "etcd-cert", "", "PEM `file` of the certificate to show to it")
+	f.StringVar(&x.Key, "etcd-key", "", "PEM `file` of the key of --etcd-cert")
+	f.StringVar(&x.CA, "etcd-ca", "", "PEM `file` of the CA of its certificate")
+	f.StringVar(&x.User, "etcd-user", "", "`user` to log in to it as")
+	f.StringVar(&password, "etcd-password-file", "", "`file` with the password of --etcd-user on its first line")
+	return func() (_ *store.External, err error) {
+		switch given := c.Flags().Changed; {
+		case len(x.Endpoints) == 0:
+			for _, of := range []string{"etcd-cert", "etcd-key", "etcd-ca", "etcd-user", "etcd-password-file"} {
+				if given(of) {
+					return nil, &api.Error{Code: api.Usage, What: c.Name() + " --" + of, Why: "no etcd is named", Do: "Add --etcd https://HOST:2379"}
+				}
+			}
+			return nil, nil
+		case password != "":
+			x.Password, err = secretFile(c.Name()+" --etcd-password-file", password)
+		}
+		return &x, err
+	}
+}
+
 // secretFile reads the first line of a file; "-" is standard input.
-func secretFile(flag, path string) (model.Secret, error) {
+func secretFile(what, path string) (model.Secret, error) {
 	in := os.Stdin
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return model.Secret{}, &api.Error{Code: api.Usage, What: "serve " + flag, Why: err.Error()}
+			return model.Secret{}, &api.Error{Code: api.Usage, What: what, Why: err.Error()}
 		}
 		defer f.Close()
 		in = f
 	}
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return model.Secret{}, &api.Error{Code: api.Usage, What: "serve " + flag, Why: fmt.Sprintf("%s has nothing on its first line (%v)", path, err)}
+		return model.Secret{}, &api.Error{Code: api.Usage, What: what, Why: fmt.Sprintf("%s has nothing on its first line (%v)", path, err)}
 	}
 	return model.NewSecret(line), nil
 }

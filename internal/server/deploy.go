@@ -128,12 +128,11 @@ func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
 			}
 			ops = append(ops, op)
 		}
-		what := "armed with image " + in.Image
-		step := "deploy.armed"
+		of := fmt.Sprintf("%s (%d)", fold(names), len(names))
 		if in.None {
-			what, step = "nothing is deployed any more", "deploy.none"
+			return ops, "took the deployment of " + of + " away", perNode(names, "deploy.none", "nothing is deployed any more", q.who.Name), nil
 		}
-		return ops, what + ": " + fold(names), perNode(names, step, what, q.who.Name), nil
+		return ops, "armed " + of + " with image " + in.Image, perNode(names, "deploy.armed", "armed with image "+in.Image, q.who.Name), nil
 	})
 	return err
 }

@@ -146,6 +146,9 @@ func assignList(list bool, old []string, a api.Assignment) ([]string, error) {
 		if !list {
 			return nil, &api.Error{Code: api.Usage, Why: "it is no list", Do: "Write " + a.Attr + "=" + value}
 		}
+		if len(given) == 0 {
+			return nil, &api.Error{Code: api.Usage, Why: "nothing after " + a.Op, Do: "Write what to add or take away"}
+		}
 	default:
 		return nil, &api.Error{Code: api.Usage, Why: "there is no assignment " + a.Op, Do: "Write =, += or -="}
 	}

@@ -130,9 +130,12 @@ func (s *Server) addGroup(q *request) error {
 			c.Groups = append(slices.Clone(n.Groups), name)
 			ops = append(ops, model.Op{Kind: model.KindNode, Name: string(m), Doc: &c})
 		}
-		what := "group " + in.Name
-		if len(members) > 0 {
-			what += " with " + fold(members)
+		what := "added group " + in.Name
+		switch {
+		case snap.Group(name) != nil:
+			what = fmt.Sprintf("added %s (%d) to group %s", fold(members), len(members), in.Name)
+		case len(members) > 0:
+			what += fmt.Sprintf(" with %s (%d)", fold(members), len(members))
 		}
 		return ops, what, []model.Event{s.said(q, "group.add", what)}, nil
 	})
@@ -167,7 +170,7 @@ func (s *Server) removeGroup(q *request) error {
 		if err := tooMany("group remove", in.Name, count, in.MaxNodes); err != nil {
 			return nil, "", nil, err
 		}
-		what := fmt.Sprintf("group %s removed from %d nodes", in.Name, count)
+		what := fmt.Sprintf("removed group %s (%d)", in.Name, count)
 		return ops, what, []model.Event{s.said(q, "group.remove", what)}, nil
 	})
 	if err != nil {

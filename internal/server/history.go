@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -32,8 +33,11 @@ func (s *Server) history(q *request) error {
 		return err
 	}
 	docs := make(map[store.Doc]bool, len(names))
-	for n := range names {
+	for _, n := range names {
 		docs[store.Doc{Kind: kind, Name: n}] = true
+	}
+	if err := s.recorded(q, in.Known, docs); err != nil {
+		return err
 	}
 	changes, err := s.store.Changes(store.ChangeQuery{Docs: docs, Since: from, Before: q.snap.Revision + 1, Limit: limited(in.Limit), Touches: true})
 	if err != nil {
@@ -90,34 +94,60 @@ func beginnings(snap *model.Snapshot, changes []model.Change) map[*model.Touch][
 	return out
 }
 
-// touched is what a history is asked of. Nodes that are gone have one, too.
-func (q *request) touched(in api.History) (model.Kind, map[string]bool, error) {
-	kind := model.Kind(in.Kind)
-	var list []string
-	switch kind {
+// touched is what a history is asked of: documents, and names that none has now.
+func (q *request) touched(in api.History) (model.Kind, []string, error) {
+	switch kind := model.Kind(in.Kind); kind {
 	case "", model.KindNode:
-		kind = model.KindNode
-		nodes, err := q.expand(in.Range)
-		if err == nil {
-			list = convert[string](nodes)
-		} else if free, wrong := noderange.ExpandNames(in.Range.Range); wrong == nil {
-			list = free
-		} else {
+		nodes, err := q.expand(api.Range{Range: in.Range.Range, Known: true})
+		if err != nil {
 			return "", nil, err
 		}
-		if err := q.may(q.snap, "history", convert[model.NodeName](list)); err != nil {
-			return "", nil, err
+		gone := q.skipped
+		q.skipped = nil
+		if free, err := noderange.ExpandNames(in.Range.Range); err == nil { // without those that it leaves out
+			gone = slices.DeleteFunc(gone, func(n string) bool { return !slices.Contains(free, n) })
 		}
+		nodes = append(nodes, convert[model.NodeName](gone)...)
+		return model.KindNode, convert[string](nodes), q.may(q.snap, "history", nodes)
 	case model.KindGroup, model.KindNetwork, model.KindUser, model.KindRole, model.KindImage:
-		list = strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' })
-	default:
-		return "", nil, &api.Error{Code: api.Usage, What: "history", Why: "no history is kept of " + in.Kind, Do: "Ask for node, group, network, user, role or image"}
+		return kind, strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' }), nil
 	}
-	names := make(map[string]bool, len(list))
-	for _, n := range list {
-		names[n] = true
+	return "", nil, &api.Error{Code: api.Usage, What: "history", Why: "no history is kept of " + in.Kind, Do: "Ask for node, group, network, user, role or image"}
+}
+
+// recorded refuses names that no document has nor ever had, as far as the record goes back; where only those known are asked for, it skips them.
+func (s *Server) recorded(q *request, known bool, docs map[store.Doc]bool) error {
+	missing := map[store.Doc]bool{}
+	for d := range docs {
+		if q.snap.Doc(d.Kind, d.Name) == nil {
+			missing[d] = true
+		}
 	}
-	return kind, names, nil
+	if len(missing) == 0 {
+		return nil
+	}
+	changes, err := s.store.Changes(store.ChangeQuery{Docs: missing, Touches: true})
+	if err != nil {
+		return err
+	}
+	for i := range changes {
+		for _, t := range changes[i].Touches {
+			delete(missing, store.Doc{Kind: t.Kind, Name: t.Name})
+		}
+	}
+	var kind model.Kind
+	for d := range missing {
+		kind = d.Kind
+		delete(docs, d)
+		q.skipped = append(q.skipped, d.Name)
+	}
+	if len(missing) == 0 || known {
+		return nil
+	}
+	return &api.Error{
+		Code: api.Failed, What: "history", Why: fmt.Sprintf("there is no %s %s, and the record has none that was removed", kind, fold(q.skipped)),
+		Do: "See: muster audit",
+	}
 }
 
 func limited(n int) int {
@@ -213,7 +243,7 @@ func (s *Server) undo(q *request) error {
 			return nil, "", nil, err
 		}
 		changes = takenBack(old.Touches)
-		return ops, "undo of change " + strconv.FormatInt(in.Change, 10) + " (" + old.Verb + " by " + old.Actor + ": " + old.What + ")", nil, nil
+		return ops, "took back change " + strconv.FormatInt(in.Change, 10) + " (" + old.Verb + " by " + old.Actor + ": " + old.What + ")", nil, nil
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,8 @@ type request struct {
 	id   string
 	// base is the revision that the client has seen: what it touches must not be newer. 0: it does not say.
 	base model.Revision
+	// skipped are the names that its ranges have and nothing is known of.
+	skipped []string
 }
 
 // handler does one verb. What it returns is told to the client; nil means that it has answered.

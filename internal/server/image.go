@@ -62,7 +62,7 @@ func (s *Server) addImage(q *request, m *image.Manifest) error {
 	// The image is there whether or not the client still listens.
 	ctx := context.WithoutCancel(q.Context())
 	_, err := s.commit(ctx, q, "image build", false, func(*model.Snapshot) ([]model.Op, string, []model.Event, error) {
-		what := "image " + string(doc.Name) + " built, kernel " + doc.Kernel
+		what := "built image " + string(doc.Name) + ", kernel " + doc.Kernel
 		return []model.Op{{Kind: model.KindImage, Name: string(doc.Name), Doc: doc}}, what, []model.Event{s.said(q, "image.built", what)}, nil
 	})
 	return err
@@ -161,7 +161,7 @@ func (s *Server) removeImage(q *request) error {
 				Do: "Take it away first: muster deploy " + nodes + " --none",
 			}
 		}
-		what := "image " + string(i.Name) + " removed"
+		what := "removed image " + string(i.Name)
 		return []model.Op{{Kind: model.KindImage, Name: string(i.Name)}}, what, []model.Event{s.said(q, "image.remove", what)}, nil
 	})
 	if err != nil {

@@ -23,7 +23,7 @@ func (s *Server) listNodes(q *request) error {
 	if err != nil {
 		return err
 	}
-	out := api.Names{Names: make([]string, 0, len(nodes))}
+	out := api.Names{Names: make([]string, 0, len(nodes)), Skipped: fold(q.skipped)}
 	if in.Locked {
 		nodes = slices.DeleteFunc(nodes, func(n *model.Node) bool { return n.Lock == nil })
 	}
@@ -82,15 +82,15 @@ func (s *Server) expandRange(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	names, err := noderange.Expand(q.snap.World(), in.Range.Range, noderange.Options{})
+	names, err := noderange.ExpandAny(q.snap.World(), in.Range.Range)
 	if err != nil {
-		plain, perr := noderange.ExpandNames(in.Range.Range)
-		if perr != nil {
-			return err
-		}
-		return q.answer(api.Names{Names: convert[string](plain), Folded: fold(plain)})
+		return err
 	}
-	return q.answer(api.Names{Names: convert[string](names), Folded: fold(names)})
+	out := api.Names{Names: names, Folded: noderange.Fold(names)}
+	if in.Short {
+		out.Names = []string{}
+	}
+	return q.answer(out)
 }
 
 func (s *Server) foldNames(q *request) error {

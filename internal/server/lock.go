@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"muster/internal/api"
@@ -39,7 +41,7 @@ func (s *Server) relock(q *request, verb string, rg api.Range, said string, next
 		return err
 	}
 	names := namesOf(nodes)
-	out := api.Changed{DryRun: rg.DryRun}
+	out := api.Changed{Skipped: fold(q.skipped), DryRun: rg.DryRun}
 	rev, err := s.commit(q.Context(), q, verb, rg.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		var ops []model.Op
 		var changed []model.NodeName
@@ -70,7 +72,7 @@ func (s *Server) relock(q *request, verb string, rg api.Range, said string, next
 			return nil, "", nil, e
 		}
 		out.Nodes, out.Count = fold(changed), len(changed)
-		return ops, said + ": " + out.Nodes, perNode(changed, "node."+verb, said, q.who.Name), nil
+		return ops, fmt.Sprintf("%sed %s (%d)", verb, out.Nodes, out.Count) + strings.TrimPrefix(said, verb+"ed"), perNode(changed, "node."+verb, said, q.who.Name), nil
 	})
 	if err != nil {
 		return err

@@ -126,11 +126,7 @@ func TestManagers_ask_for_others_while_they_are_in_the_pool(t *testing.T) {
 	if got := asks(m2, "/members"); got != http.StatusOK {
 		t.Errorf("a manager of the pool asks for the members: %d", got)
 	}
-	for deadline := time.Now().Add(10 * time.Second); !s.srv.members.removed(model.Empty(), "m2"); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the manager is not seen in the pool")
-		}
-	}
+	s.until("the manager is seen in the pool", func() bool { return s.srv.members.removed(model.Empty(), "m2") })
 	var c api.Changed
 	s.must("/v1/managers/remove", api.RemoveManager{Name: "m2", Force: true}, &c)
 	for _, path := range []string{"/raft/probing", "/leases/internal", "/v1/nodes"} {

@@ -236,7 +236,7 @@ func (s *Server) renew(q *request) error {
 		id.Expires = expires
 		out = api.Enrolled{Node: string(n), Certificate: cert, CA: s.keys.CA(), UnixMS: now.UnixMilli()}
 		e := about(n, "node.renewed", "its certificate was renewed")
-		return []model.Op{{Kind: model.KindIdentity, Name: string(n), Doc: &id}}, "certificate of " + string(n), []model.Event{e}, nil
+		return []model.Op{{Kind: model.KindIdentity, Name: string(n), Doc: &id}}, "renewed the certificate of " + string(n), []model.Event{e}, nil
 	})
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func (s *Server) addNodes(q *request) error {
 	if err != nil {
 		return err
 	}
-	return s.describe(q, "node add", in.Range, true, all, "added")
+	return s.describe(q, "node add", in.Range, true, all)
 }
 
 func (s *Server) removeNodes(q *request) error {
@@ -57,7 +57,7 @@ func (s *Server) removeNodes(q *request) error {
 	if !in.DryRun {
 		s.seen.forget(names)
 	}
-	return q.answer(api.Changed{Nodes: fold(names), Count: len(names), Revision: int64(rev), DryRun: in.DryRun})
+	return q.answer(api.Changed{Nodes: fold(names), Count: len(names), Skipped: fold(q.skipped), Revision: int64(rev), DryRun: in.DryRun})
 }
 
 func namesOf(nodes []*model.Node) []model.NodeName {

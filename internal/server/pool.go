@@ -205,7 +205,7 @@ func (g *gate) mount(h http.Handler) { g.peers.Store(&h) }
 // open lets the API in.
 func (g *gate) open(h http.Handler) { g.admin.Store(&h) }
 
-// peerPaths are what etcd's members ask of each other; see store.PeerHandler.
+// peerPaths are what etcd's members ask of each other; see store.Options.Mount.
 var peerPaths = []string{"/raft", "/members", "/leases", "/version", "/downgrade"}
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -278,4 +278,4 @@ func mortal(_, _ string, c syscall.RawConn) error {
 }
 
 // cutOff says since when this manager is cut off from the majority: what it answers may be old, and it takes no change. Zero: it is not.
-func (s *Server) cutOff() time.Time { return s.store.Health().Since }
+func (s *Server) cutOff() time.Time { return s.store.CutOff() }

@@ -34,7 +34,7 @@ func (q *request) expand(rg api.Range) ([]model.NodeName, error) {
 	if strings.TrimSpace(rg.Range) == "" {
 		return nil, &api.Error{Code: api.Usage, What: "no nodes named", Do: "Name them: r1n[1-3], a group, or everything"}
 	}
-	return q.snap.Expand(rg.Range, noderange.Options{Known: rg.Known})
+	return q.snap.Expand(rg.Range, noderange.Options{Known: rg.Known, Skipped: func(u noderange.Unknown) { q.skipped = append(q.skipped, u.Name) }})
 }
 
 // one expands a range that has to name exactly one node.

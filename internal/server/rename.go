@@ -30,7 +30,7 @@ func (s *Server) renameNodes(q *request) error {
 		}
 	}
 	was, now := namesOf(nodes), convert[model.NodeName](to)
-	out := api.Changed{Nodes: fold(now), Count: len(now), DryRun: in.DryRun}
+	out := api.Changed{Nodes: fold(now), Count: len(now), Skipped: fold(q.skipped), DryRun: in.DryRun}
 	for i := range was[:min(len(was), mostChanges)] {
 		out.Changes = append(out.Changes, fmt.Sprintf("%s -> %s", was[i], now[i]))
 	}
@@ -227,7 +227,7 @@ func (s *Server) renameGroup(q *request) error {
 			return nil, "", nil, err
 		}
 		out.Warnings = rangesThatUse(snap, in.Name)
-		what := "group " + in.Name + " is called " + in.To
+		what := "renamed group " + in.Name + " to " + in.To
 		return ops, what, []model.Event{s.said(q, "group.rename", what)}, w.err()
 	})
 	if err != nil {

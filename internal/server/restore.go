@@ -22,20 +22,28 @@ import (
 func RestoreCommand() *cobra.Command {
 	var data, phrase, identityFile string
 	var check bool
+	var external func() (*store.External, error)
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a data directory of a backup",
 		Long: `Read the whole backup and verify it, then make the store of a data directory of it, which must have none. Where the backup has the keys in it, they are
 restored, too; else put the keys/ of the old data directory there first, or every node has to enrol again and secrets have to be set again.
 
-The restored service is a lone manager: invite the others again. With --check nothing is written.`,
+The restored service is a lone manager: invite the others again. With --etcd the documents go into an etcd of the site's own, which must have none of
+muster's; changes get new numbers there. With --check nothing is written.`,
 		Example: `  muster restore /backup/muster-2026-11-20 --check
-  muster restore /backup/muster-2026-11-20 --data /var/lib/muster`,
+  muster restore /backup/muster-2026-11-20 --data /var/lib/muster
+  muster restore /backup/muster-2026-11-20 --etcd https://db1:2379 --etcd-ca ca.pem --etcd-cert me.pem --etcd-key me.key`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, a []string) error {
-			return restore(c, a[0], data, phrase, identityFile, check)
+			etcd, err := external()
+			if err != nil {
+				return err
+			}
+			return restore(c, a[0], store.Options{Dir: data, External: etcd}, phrase, identityFile, check)
 		},
 	}
+	external = etcdFlags(c)
 	f := c.Flags()
 	f.StringVar(&data, "data", "/var/lib/muster", "`directory` of all state, without a store")
 	f.StringVar(&phrase, "passphrase-file", "", "`file` with the passphrase of the keys; asked for without")
@@ -44,7 +52,8 @@ The restored service is a lone manager: invite the others again. With --check no
 	return c
 }
 
-func restore(c *cobra.Command, path, data, phrase, identityFile string, check bool) error {
+// restore makes what o names of a backup; o.Dir is the directory of all state.
+func restore(c *cobra.Command, path string, o store.Options, phrase, identityFile string, check bool) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return &api.Error{Code: api.Usage, What: "restore " + path, Why: err.Error()}
@@ -63,9 +72,11 @@ func restore(c *cobra.Command, path, data, phrase, identityFile string, check bo
 	if check {
 		return nil
 	}
-	if data, err = filepath.Abs(data); err != nil {
+	data, err := filepath.Abs(o.Dir)
+	if err != nil {
 		return err
 	}
+	o.Dir = filepath.Join(data, "store")
 	keys := filepath.Join(data, "keys")
 	var bundle []byte
 	if len(sealed) > 0 && !identity.Whole(keys) {
@@ -85,10 +96,15 @@ func restore(c *cobra.Command, path, data, phrase, identityFile string, check bo
 			return problem(err)
 		}
 	}
-	if _, err := store.Restore(c.Context(), store.Options{Dir: filepath.Join(data, "store")}, f); err != nil {
+	if _, err := store.Restore(c.Context(), o, f); err != nil {
 		return problem(err)
 	}
-	fmt.Fprintf(w, "restored to %s. Start it: muster serve --data %s\n", data, data)
+	to, etcd := data, ""
+	if o.External != nil {
+		addresses := strings.Join(o.External.Endpoints, ",")
+		to, etcd = "etcd at "+addresses, " --etcd "+addresses
+	}
+	fmt.Fprintf(w, "restored to %s. Start it: muster serve --data %s%s\n", to, data, etcd)
 	if bundle == nil && !identity.Whole(keys) {
 		fmt.Fprintf(c.ErrOrStderr(), "muster: the backup has no keys in it, and %s has none. Put those of the old data directory there before you start it\n", keys)
 	}

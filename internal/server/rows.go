@@ -73,7 +73,7 @@ func or(a, b string) string {
 }
 
 // describe commits what the entries make of nodes, all or nothing. With add the nodes are new, else they are there.
-func (s *Server) describe(q *request, verb string, rg api.Range, add bool, all []entry, did string) error {
+func (s *Server) describe(q *request, verb string, rg api.Range, add bool, all []entry) error {
 	var names []model.NodeName
 	lines := map[model.NodeName]int{} // where a node is described last
 	for _, e := range all {
@@ -85,7 +85,7 @@ func (s *Server) describe(q *request, verb string, rg api.Range, add bool, all [
 		}
 	}
 	slices.SortFunc(names, func(a, b model.NodeName) int { return model.Natural(string(a), string(b)) })
-	out := api.Changed{Nodes: fold(names), Count: len(names), DryRun: rg.DryRun}
+	out := api.Changed{Nodes: fold(names), Count: len(names), Skipped: fold(q.skipped), DryRun: rg.DryRun}
 	build := func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		d, err := s.describing(snap, add)
 		if err != nil {
@@ -100,18 +100,16 @@ func (s *Server) describe(q *request, verb string, rg api.Range, add bool, all [
 		}
 		ops := append(d.w.sealer.Ops(), d.ops(names)...)
 		out.Changes = d.changes(names)
-		what, step := did, "node.add"
-		if !add {
-			step = "node.set"
-			if len(all) == 1 {
-				what = "set " + assigned(editsOf(all[0].set))
-			}
+		of := fmt.Sprintf("%s (%d)", out.Nodes, len(names))
+		what, step, said := "added "+of, "node.add", "defined"
+		switch {
+		case !add && len(all) == 1:
+			said = assigned(editsOf(all[0].set))
+			what, step = "set "+said+" on "+of, "node.set"
+		case !add:
+			what, step, said = "set "+of+" from a file", "node.set", "from a file"
 		}
-		said := strings.TrimPrefix(what, "set ")
-		if add {
-			said = "defined"
-		}
-		return ops, fmt.Sprintf("%s on %s (%d)", what, out.Nodes, len(names)), perNode(names, step, said, q.who.Name), nil
+		return ops, what, perNode(names, step, said, q.who.Name), nil
 	}
 	rev, err := s.commit(q.Context(), q, verb, rg.DryRun, build)
 	if err != nil {

@@ -27,7 +27,7 @@ func (s *Server) reveal(q *request) error {
 		}
 		return e
 	case !doc.Secret:
-		return &api.Error{Code: api.Usage, What: "secret reveal", Why: in.Attr + " is no secret", Do: "muster get " + in.Range.Range + " " + in.Attr}
+		return &api.Error{Code: api.Usage, What: "secret reveal", Why: in.Attr + " is no secret", Do: "Show it: muster get " + in.Range.Range + " " + in.Attr}
 	}
 	a := model.AttrName(in.Attr)
 	if in.Group {
@@ -43,12 +43,14 @@ func (s *Server) reveal(q *request) error {
 		}
 		st := q.stream(1)
 		line := api.Revealed{Result: api.Result{Node: "group " + string(g.Name)}, Attr: in.Attr}
-		plain, err := s.keys.Unseal(g.Attrs[a], identity.Place{Kind: model.KindGroup, Name: string(g.Name), Attr: a})
-		if err != nil {
+		if text := g.Attrs[a]; text == "" {
+			line.Error = unset(a, "group set "+string(g.Name))
+		} else if plain, err := s.keys.Unseal(text, identity.Place{Kind: model.KindGroup, Name: string(g.Name), Attr: a}); err != nil {
 			line.Error = &api.Error{Code: api.Failed, What: "secret reveal", Why: err.Error()}
+		} else {
+			line.Plain = plain.Reveal()
 		}
-		line.Plain = plain.Reveal()
-		st.line(line, err != nil)
+		st.line(line, line.Error != nil)
 		return st.end()
 	}
 	nodes, err := q.nodes("secret reveal", in.Range)
@@ -70,11 +72,20 @@ func (s *Server) reveal(q *request) error {
 			plain, err = s.unseal(q.snap, n, a, text)
 		}
 		line.Plain, line.From = plain.Reveal(), origin(q.snap, n, a)
-		if err != nil {
+		switch {
+		case err != nil:
 			line.Error = &api.Error{Code: api.Failed, What: "secret reveal", Why: err.Error(), Node: string(n.Name)}
+		case text == "":
+			line.Error = unset(a, "set NODERANGE")
+			line.Error.Node = string(n.Name)
 		}
 		return line, line.Error
 	})
+}
+
+// unset says that there is no secret to be shown, and the verb that sets it.
+func unset(a model.AttrName, by string) *api.Error {
+	return &api.Error{Code: api.Failed, What: "secret reveal", Why: string(a) + " is not set", Do: "Set it: muster " + by + " " + string(a) + "=-"}
 }
 
 // mayReveal asks for rights on all members of a group; of a group without any, whose secrets are those of members to come, for rights on all

@@ -116,14 +116,10 @@ func TestService_follows_a_change_of_the_site_key_and_a_rotation(t *testing.T) {
 	}
 	s.commit(ops...)
 	plain := filepath.Join(data, "keys", "seal.key")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(plain); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the site key lies still readable in the data directory")
-		}
-	}
+	s.until("no site key lies readable in the data directory", func() bool {
+		_, err := os.Stat(plain)
+		return err != nil
+	})
 	if ops, err = s.srv.keys.Rotate(s.srv.store.Snapshot(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -166,14 +162,10 @@ func TestService_tries_again_to_put_a_site_key_in_its_place(t *testing.T) {
 	if err := os.RemoveAll(locked); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(plain); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the site key was not put in its place\n%s", s.log)
-		}
-	}
+	s.until("the site key is put in its place", func() bool {
+		_, err := os.Stat(plain)
+		return err != nil
+	})
 	if got := s.password("r1n1"); got != "calvin" || strings.Contains(s.log.String(), "horse") {
 		t.Errorf("the password is %q\n%s", got, s.log)
 	}

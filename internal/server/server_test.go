@@ -115,6 +115,21 @@ func attr(name, value string) api.Assignment {
 	return api.Assignment{Attr: name, Op: "=", Value: value}
 }
 
+// until waits for what no snapshot tells of: a file, or what the service takes in by itself.
+func (s *service) until(what string, cond func() bool) {
+	s.t.Helper()
+	limit := time.After(30 * time.Second)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !cond() {
+		select {
+		case <-look.C:
+		case <-limit:
+			s.t.Fatalf("not within 30 s: %s\n%s", what, s.log)
+		}
+	}
+}
+
 // known waits until the manager has written its own document, the last thing that a start does by itself.
 func (s *service) known() {
 	s.t.Helper()

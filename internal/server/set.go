@@ -27,7 +27,7 @@ func (s *Server) setAttrs(q *request) error {
 	if err != nil {
 		return err
 	}
-	return s.describe(q, "set", in.Range, false, all, "set from a file")
+	return s.describe(q, "set", in.Range, false, all)
 }
 
 func differences(old, now *model.Node) []string {

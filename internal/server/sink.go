@@ -215,7 +215,7 @@ type stream struct {
 }
 
 func (q *request) stream(asked int) *stream {
-	st := &stream{q.sink("application/x-ndjson"), api.Trailer{Asked: asked, Trailer: true}}
+	st := &stream{q.sink("application/x-ndjson"), api.Trailer{Asked: asked, Skipped: fold(q.skipped), Trailer: true}}
 	q.w.Header().Set(api.AskedHeader, strconv.Itoa(asked))
 	return st
 }

@@ -226,10 +226,11 @@ func BenchmarkStream_10k_lines(b *testing.B) {
 type discard struct {
 	header http.Header
 	n      int
+	status int // 0: none was said
 }
 
 func (d *discard) Header() http.Header              { return d.header }
 func (d *discard) Write(b []byte) (int, error)      { d.n += len(b); return len(b), nil }
-func (d *discard) WriteHeader(int)                  {}
+func (d *discard) WriteHeader(status int)           { d.status = status }
 func (d *discard) SetWriteDeadline(time.Time) error { return nil }
 func (d *discard) Flush()                           {}

@@ -58,7 +58,6 @@ type engine struct {
 	client *clientv3.Client
 	reads  []clientv3.OpOption    // for reads that need not be of the newest revision
 	member *etcdserver.EtcdServer // nil with etcd elsewhere
-	peers  http.Handler           // nil with etcd elsewhere
 	files  PeerFiles
 	dir    string // of the store, for errors
 	etcd   *embed.Etcd
@@ -145,11 +144,11 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 		return nil, g.failure()
 	}
 	g.member = g.etcd.Server
-	g.peers = peerHandler(lg, g.member, urls)
+	peers := peerHandler(lg, g.member, urls)
 	g.client = v3client.New(g.member)
 	g.running.Go(g.attend)
 	if m.mount != nil {
-		m.mount(g.peers)
+		m.mount(peers)
 	}
 	if err := g.ready(ctx, m.join != nil, m.join != nil || len(g.member.Cluster().Members()) > 1); err != nil {
 		g.close(time.Second)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -335,6 +336,44 @@ func TestTimelineGoesOnAfterAFailedSync(t *testing.T) {
 	tl.writing.Unlock()
 	if got, err := tl.Events(EventQuery{}); err != nil || len(got) != 11 {
 		t.Errorf("%d events, %v", len(got), err)
+	}
+}
+
+// A new file is begun when the full one is on disk, and not before: after a power cut only the newest one is looked at.
+func TestNoNewFileOfAJournalBeforeTheFullOneIsOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	j, err := openJournal("timeline", dir, 1, 1<<20, slog.New(slog.DiscardHandler), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	j.append(1, &gapLine{Seq: 1, Gap: true})
+	if err := j.sync(); err != nil {
+		t.Fatal(err)
+	}
+	_, unsynced, err := os.Pipe() // fsync(2) of a pipe is an error
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.writing.Lock()
+	full := j.file
+	j.file = unsynced
+	j.writing.Unlock()
+	j.append(2, &gapLine{Seq: 2, Gap: true})
+	if err := j.sync(); err == nil {
+		t.Error("no error")
+	}
+	if files, err := journalFiles(dir); err != nil || len(files) != 1 {
+		t.Errorf("%d files, %v: a new one was begun", len(files), err)
+	}
+	j.writing.Lock()
+	j.file = full
+	j.writing.Unlock()
+	if err := j.sync(); err != nil {
+		t.Error(err)
+	}
+	if files, err := journalFiles(dir); err != nil || len(files) != 2 {
+		t.Errorf("%d files, %v: want the second", len(files), err)
 	}
 }
 

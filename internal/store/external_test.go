@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 // etcdElsewhere is a real etcd, with the limits that it has by itself, that answers to clients with a certificate of the authority.
@@ -29,9 +34,7 @@ type etcdElsewhere struct {
 
 func startElsewhere(t *testing.T, args ...string) *etcdElsewhere {
 	t.Helper()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		t.Skip("no etcd here to be a client of (Debian: apt-get install etcd-server)")
-	}
+	need.Programs(t, "etcd-server", "etcd")
 	a := newAuthority(t)
 	f := a.issue(t, "etcd", net.IPv4(127, 0, 0, 1))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -97,13 +100,6 @@ func TestExternal(t *testing.T) {
 		many := change("node add")
 		for i := range 200 {
 			many.Ops = append(many.Ops, node(fmt.Sprint("many", i)))
-		}
-		noise := func(bytes int) string { // what compresses well would fit
-			b := make([]byte, bytes/2)
-			for i := range b {
-				b[i] = byte(rand.Uint32())
-			}
-			return hex.EncodeToString(b)
 		}
 		large := change("set", node("large", "x", noise(4<<20)))
 		larger := change("set", node("large", "x", noise(10<<20)))
@@ -184,6 +180,146 @@ func TestExternal(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+}
+
+// A backup of a lone manager goes on in an etcd elsewhere: with other revisions, in the same order.
+func TestExternalIsRestored(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{})
+	many := change("node add")
+	for i := range 3 * restoreOps {
+		many.Ops = append(many.Ops, node(fmt.Sprint("n", i), "x", "1"))
+	}
+	commit(t, s, many)
+	commit(t, s, change("manager add", managerOp("m1", Schema)))
+	for i := range 3 {
+		commit(t, s, change("set", node("n7", "x", fmt.Sprint("of ", i))))
+	}
+	_, file := backup(t, s, nil)
+	content := func(s *Store) map[string]string {
+		m := map[string]string{}
+		for name, d := range documents(s.Snapshot()) {
+			b, err := json.Marshal(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[name] = string(b)
+		}
+		delete(m, "manager/m1")
+		return m
+	}
+	record := func(s *Store) (out []string) {
+		changes, err := s.Changes(ChangeQuery{Touches: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := model.Revision(0)
+		for _, c := range changes {
+			if c.Revision <= last {
+				t.Errorf("%s has revision %d after %d", c.Verb, c.Revision, last)
+			}
+			last = c.Revision
+			out = append(out, fmt.Sprint(c.Verb, c.Time, len(c.Touches)))
+		}
+		return out
+	}
+	for name, raised := range map[string][]string{"the limits that etcd has by itself": nil, "limits raised": {"--max-txn-ops", "1000"}} {
+		t.Run(name, func(t *testing.T) {
+			e := startElsewhere(t, raised...)
+			o := Options{Dir: t.TempDir(), External: &e.External}
+			if _, err := Restore(t.Context(), o, bytes.NewReader(file)); err != nil {
+				t.Fatal(err)
+			}
+			got := open(t, o)
+			if d := cmp.Diff(content(s), content(got)); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+			if d := cmp.Diff(record(s), record(got)); d != "" {
+				t.Errorf("changes, -want +got:\n%s", d)
+			}
+			if schema := schemaOf(t, got); schema != fmt.Sprint(Schema) {
+				t.Errorf("schema %s", schema)
+			}
+			// What nobody has touched since can be taken back, where its change could stay one transaction.
+			changes, err := got.Changes(ChangeQuery{Verb: "node add", Touches: true})
+			if err != nil || len(changes) != 1 {
+				t.Fatalf("%v, %v", changes, err)
+			}
+			if _, problems := model.Undo(got.Snapshot(), changes[0].Revision, changes[0].Touches); raised != nil && (len(problems) != 1 || problems[0].Node != "n7") {
+				t.Errorf("undo: %v, want that n7 was changed since", problems)
+			}
+			commit(t, got, change("set", node("n1", "x", "2")))
+			again := Options{Dir: t.TempDir(), External: &e.External}
+			if _, err := Restore(t.Context(), again, bytes.NewReader(file)); !IsKind(err, Occupied) || !strings.Contains(err.Error(), "etcdctl del") {
+				t.Errorf("into one that has something: %v", err)
+			}
+			if n := got.Snapshot().Node("n1"); n == nil || n.Attrs["x"] != "2" {
+				t.Errorf("it was changed: %+v", n)
+			}
+		})
+	}
+}
+
+// A restore that was not finished is not taken for a store; the next one begins anew, and the one before writes no more.
+func TestExternalRestoreThatWasNotFinished(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{})
+	commit(t, s, change("node add", node("a"), node("b")))
+	_, file := backup(t, s, nil)
+	e := startElsewhere(t)
+	g, err := connect(t.Context(), &e.External, s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close(time.Second)
+	half := &elsewhere{client: g.client, etcd: &e.External, what: "restore", token: "the first"}
+	if err := half.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stray := clientv3.OpPut(prefix+"node/stray", "{}")
+	if err := half.mine(t.Context(), 0, stray); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{Dir: t.TempDir(), External: &e.External}); !IsKind(err, Damaged) || !strings.Contains(err.Error(), "not finished") {
+		t.Errorf("got %v", err)
+	}
+	o := Options{Dir: t.TempDir(), External: &e.External}
+	if _, err := Restore(t.Context(), o, bytes.NewReader(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := half.mine(t.Context(), 0, stray); !IsKind(err, Occupied) {
+		t.Errorf("the first goes on: %v", err)
+	}
+	got := open(t, o)
+	if got.Snapshot().Len() != 2 || got.Snapshot().Node("stray") != nil {
+		t.Errorf("got %v", documents(got.Snapshot()))
+	}
+}
+
+// A document beyond etcd's limits refuses the whole, with the flags that raise them, and nothing is left.
+func TestExternalRestoreBeyondItsLimits(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{})
+	commit(t, s, change("node add", node("a")))
+	commit(t, s, change("set", node("large", "x", noise(2<<20))))
+	_, file := backup(t, s, nil)
+	e := startElsewhere(t)
+	o := Options{Dir: t.TempDir(), External: &e.External}
+	if _, err := Restore(t.Context(), o, bytes.NewReader(file)); !IsKind(err, TooLarge) || !strings.Contains(err.Error(), "--max-request-bytes") {
+		t.Errorf("got %v", err)
+	}
+	if got := open(t, o); got.Snapshot().Len() != 0 {
+		t.Errorf("a part is there: %v", documents(got.Snapshot()))
+	}
+}
+
+// noise is text that compression does not make smaller than half of it.
+func noise(bytes int) string {
+	b := make([]byte, bytes/2)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return hex.EncodeToString(b)
 }
 
 func TestExternalThatDoesNotAnswer(t *testing.T) {

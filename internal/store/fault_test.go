@@ -22,6 +22,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 // managerEnv has the JSON of a managerProcess in the environment of a process that is one.
@@ -317,7 +318,7 @@ func ip(args ...string) error {
 func newNetwork(t testing.TB, n int) *network {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs network namespaces: run as root")
+		need.Lack(t, "needs network namespaces: run as root")
 	}
 	w := &network{fmt.Sprintf("muster-test-%d-", os.Getpid())}
 	hub := w.prefix + "hub"
@@ -341,7 +342,7 @@ func newNetwork(t testing.TB, n int) *network {
 	}
 	for _, s := range steps {
 		if err := ip(s...); err != nil {
-			t.Skipf("no network namespaces here: %v", err)
+			need.Lack(t, fmt.Sprintf("no network namespaces here: %v", err))
 		}
 	}
 	return w

@@ -346,15 +346,16 @@ func (j *journal) rotate(first int64, end *int64) error {
 	if j.file != nil && *end < j.size {
 		return nil
 	}
+	if j.file != nil { // recover looks at the newest file only
+		if err := errors.Join(j.stamp(), j.file.Sync()); err != nil {
+			return err
+		}
+	}
 	f, err := os.OpenFile(j.path(first), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = durable.SyncDir(j.dir)
-	if j.file != nil && err == nil {
-		err = errors.Join(j.stamp(), j.file.Sync())
-	}
-	if err != nil { // the full file stays open: it is tried again
+	if err := durable.SyncDir(j.dir); err != nil { // the full file stays open: it is tried again
 		f.Close()
 		return err
 	}

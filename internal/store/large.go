@@ -135,7 +135,7 @@ func (s *Store) giveBack(ctx context.Context) {
 		}
 		if _, err := s.engine.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(schemaKey), "=", 0)).
 			Then(clientv3.OpPut(schemaKey, "0")).Commit(); err != nil {
-			break // nobody to commit with: it stays for now
+			break // there is nobody to commit with: the next large change gives its memory back, too
 		}
 	}
 	for range 3 {

@@ -10,22 +10,20 @@ import (
 	"go.uber.org/zap"
 )
 
-// PeerHandler serves the other managers' members: raft's messages and streams, the database for one that missed much, membership. The caller
-// mounts it for all paths below, on the listener that Advertise tells, for certificates of managers only:
-//
-//	/raft, /raft/…, /members, /members/promote/…, /leases, /leases/internal, /version, /downgrade/enabled
-//
-// Requests of /raft/stream/… go on as long as the other member lives, so the server's own time limits must not apply to them: the handler
-// takes them off its connection, and gives up a connection that takes nothing for long. It is nil with etcd elsewhere.
-func (s *Store) PeerHandler() http.Handler { return s.engine.peers }
-
 // stalled is how long a connection to another member may take no byte. etcd sets the same limit on its own listeners: without it a
 // stream to a host that vanished is held until TCP gives up, a quarter of an hour, and the host that came back is not heard.
 const stalled = 5 * time.Second
 
 const peerURLs = "X-PeerURLs"
 
-// peerHandler serves the peers of m. urls say where members are reached that m has not heard of in the pool's log yet, by their numbers in
+// peerHandler serves the peers of m: raft's messages and streams, the database for one that missed much, membership. Options.Mount has it for
+//
+//	/raft, /raft/…, /members, /members/promote/…, /leases, /leases/internal, /version, /downgrade/enabled
+//
+// Requests of /raft/stream/… go on as long as the other member lives, so the server's own time limits must not apply to them: the handler
+// takes them off its connection, and gives up a connection that takes nothing for long.
+//
+// urls say where members are reached that m has not heard of in the pool's log yet, by their numbers in
 // hex; nil when m knows all.
 func peerHandler(lg *zap.Logger, m *etcdserver.EtcdServer, urls map[string]string) http.Handler {
 	etcd := etcdhttp.NewPeerHandler(lg, m)

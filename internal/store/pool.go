@@ -81,7 +81,7 @@ func (s *Store) Members(ctx context.Context) ([]Member, error) {
 	return all, nil
 }
 
-// Advertise tells the pool by which URL the others reach this manager, "https://host:port": PeerHandler is served there.
+// Advertise tells the pool by which URL the others reach this manager, "https://host:port": the handler of Options.Mount is served there.
 func (s *Store) Advertise(ctx context.Context, at string) error {
 	what := "advertise " + at
 	m, err := s.ownMember(what)

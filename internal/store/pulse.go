@@ -89,6 +89,13 @@ func (s *Store) Health() Health {
 	return h
 }
 
+// CutOff is the time since when there is no leader, zero with one: [Health.Since], for every request.
+func (s *Store) CutOff() time.Time {
+	s.pulse.mu.Lock()
+	defer s.pulse.mu.Unlock()
+	return s.pulse.since
+}
+
 // alone says that this manager's member is the only one.
 func (s *Store) alone() bool {
 	return s.engine.member != nil && len(s.engine.member.Cluster().Members()) == 1

@@ -33,12 +33,18 @@ const gap = 1 << 24
 //
 // The store has one manager, the one that opens it: documents of managers are left out, for a manager of the old pool joins the new one
 // as any other. It has the schema of this program. Revisions go on far above that of the backup.
+//
+// With Options.External the documents go into that etcd, which must have none of muster's; the directory stays empty. Revisions are its own there:
+// documents and changes get new ones, in the same order.
 func Restore(ctx context.Context, o Options, r io.ReadSeeker) (BackupInfo, error) {
 	if o.Dir == "" {
 		return BackupInfo{}, errors.New("restore: no directory given")
 	}
 	o.setDefaults()
 	what := "restore into " + o.Dir
+	if o.External != nil {
+		what = "restore into etcd at " + o.External.at()
+	}
 	info, _, err := CheckBackup(r)
 	if err != nil {
 		return BackupInfo{}, inRestore(what, err)
@@ -104,6 +110,9 @@ func isUnfinished(dir string) bool {
 func (s *Store) restore(ctx context.Context, what string, info BackupInfo, r io.Reader) error {
 	if err := vacant(what, s.opt.Dir); err != nil {
 		return err
+	}
+	if s.opt.External != nil {
+		return s.refillElsewhere(ctx, what, info, r)
 	}
 	if err := s.room(what, firstStart+3*int(info.Content)); err != nil {
 		return err
@@ -262,8 +271,9 @@ func checkFinished(dir string) error {
 	if !isUnfinished(dir) {
 		return nil
 	}
-	return &Error{
-		Kind: Damaged, What: "open store " + dir, Why: "a restore into it was not finished",
-		Do: "Run the restore again, it begins anew; or remove the directory to begin empty",
-	}
+	return notFinished("open store "+dir, "or remove the directory to begin empty")
+}
+
+func notFinished(what, or string) error {
+	return &Error{Kind: Damaged, What: what, Why: "a restore into it was not finished", Do: "Run the restore again, it begins anew; " + or}
 }

@@ -21,7 +21,7 @@
 //     without a majority refuses writes ([NoMajority]) and goes on reading what it has.
 //
 // What it never does: judge a change (model.Check does), open a port or a socket (the members of a pool reach each other through
-// [Store.PeerHandler], on the caller's listener), keep a readable secret.
+// [Options].Mount, on the caller's listener), keep a readable secret.
 //
 // One directory, mode 0700, belongs to one process:
 //
@@ -91,7 +91,7 @@ type Options struct {
 	// Join makes a new directory's store a member of the pool; once it has become one it makes no difference. Nil: a new directory gets a
 	// store of its own.
 	Join *Join
-	// Mount gets the handler of PeerHandler before Open waits for the others: without it no majority may come about. Nil: Open
+	// Mount gets the handler for the other managers' members (see peerHandler) before Open waits for the others: without it no majority may come about. Nil: Open
 	// waits for nobody who has to reach this manager, so no Join.
 	Mount func(http.Handler)
 	// External says where etcd runs when it does not run in this process; the directory has the timeline only. Nil: it runs in this process.
@@ -319,8 +319,10 @@ func (s *Store) openExternal(ctx context.Context) (err error) {
 	if hasFiles(filepath.Join(s.opt.Dir, "etcd")) {
 		return s.occupied()
 	}
-	s.engine, err = connect(ctx, s.opt.External, s.log)
-	return err
+	if s.engine, err = connect(ctx, s.opt.External, s.log); err != nil {
+		return err
+	}
+	return checkRestored(ctx, s.engine.client, s.opt.External)
 }
 
 // openMember starts the member whose files lie in the directory, and makes them where there are none.

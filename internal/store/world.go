@@ -46,8 +46,18 @@ type doc struct {
 func docKey(op model.Op) string { return string(op.Kind) + "/" + op.Name }
 
 // load reads the whole world at one revision, and the records of the changes of revision since and later, in the order of their
-// revisions.
-func (s *Store) load(ctx context.Context, since model.Revision) (*world, []*record, error) {
+// revisions. It begins again when others write so much meanwhile that the revision is not kept.
+func (s *Store) load(ctx context.Context, since model.Revision) (w *world, records []*record, err error) {
+	for {
+		w, records, err = s.loadOnce(ctx, since)
+		if !errors.Is(err, rpctypes.ErrCompacted) || ctx.Err() != nil {
+			return w, records, err
+		}
+		s.log.Warn("store: the revision that was read is not kept any more; reading everything again")
+	}
+}
+
+func (s *Store) loadOnce(ctx context.Context, since model.Revision) (*world, []*record, error) {
 	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{}), live: make(map[model.ManagerName]bool)}
 	var (
 		ops     []model.Op
@@ -197,7 +207,7 @@ func decodeOne(kv *mvccpb.KeyValue, x *model.Decoder, buf []byte) (model.Op, []b
 func (s *Store) watch(ctx context.Context) error {
 	for {
 		err := s.watchFrom(ctx, int64(s.world.Load().snap.Revision)+1)
-		for ctx.Err() == nil && errors.Is(err, rpctypes.ErrCompacted) { // we lag behind what is kept
+		if ctx.Err() == nil && errors.Is(err, rpctypes.ErrCompacted) { // we lag behind what is kept
 			s.log.Warn("store: the watch fell behind the history that is kept; reading everything again")
 			err = s.readAgain(ctx)
 		}

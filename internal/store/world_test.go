@@ -61,6 +61,33 @@ func TestLoadIsOfOneRevision(t *testing.T) {
 	}
 }
 
+// Where so much is written meanwhile that the revision is compacted away, the world is read again, and is whole.
+func TestLoadBeginsAgainWhenItsRevisionIsNotKept(t *testing.T) {
+	s := open(t, Options{})
+	ops := make([]model.Op, 0, page+5)
+	for i := range cap(ops) {
+		ops = append(ops, node(fmt.Sprintf("n%06d", i)))
+	}
+	commit(t, s, change("node add", ops...))
+	reads := 0
+	var last model.Revision
+	s.engine.client.KV = &interposed{KV: s.engine.client.KV, afterGet: func() {
+		if reads++; reads == 1 {
+			last = commit(t, s, change("set", node("n000000", "n", "1")))
+			if _, err := s.engine.client.Compact(t.Context(), int64(last)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}}
+	w, _, err := s.load(t.Context(), 0)
+	if err != nil {
+		t.Fatalf("after %d reads: %v", reads, err)
+	}
+	if w.snap.Revision != last || w.snap.Node("n000000").Attrs["n"] != "1" || w.snap.Len() != page+5 {
+		t.Errorf("%d nodes of revision %d, want %d of %d", w.snap.Len(), w.snap.Revision, page+5, last)
+	}
+}
+
 // A document that was removed while the watch was behind is a conflict for a change that was built before.
 func TestAWorldThatIsReadAgainKnowsWhatWasRemoved(t *testing.T) {
 	s := open(t, Options{})

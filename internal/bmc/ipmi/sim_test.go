@@ -16,6 +16,7 @@ import (
 
 	"muster/internal/bmc"
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 // simState is ipmi_sim's callback: power and boot device in files, with shell builtins only.
@@ -50,9 +51,7 @@ type simBMC struct {
 // machine's serial line from.
 func startSim(tb testing.TB, address, serial string) *simBMC {
 	tb.Helper()
-	if _, err := exec.LookPath("ipmi_sim"); err != nil {
-		tb.Skip("ipmi_sim is not installed (Debian: openipmi)")
-	}
+	need.Programs(tb, "openipmi", "ipmi_sim")
 	s := &simBMC{dir: tb.TempDir(), address: address, log: tb.Log}
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 0)))
 	if err != nil {

@@ -36,6 +36,21 @@ func BenchmarkExpandNames(b *testing.B) {
 	}
 }
 
+// None of the names exists.
+func BenchmarkExpandAny(b *testing.B) {
+	w := newFake(numbered("m%d", 1, 1000), nil)
+	for _, n := range sizes {
+		expr := fmt.Sprintf("n[1-%d]", n)
+		b.Run(expr, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := ExpandAny(w, expr); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkNewNames(b *testing.B) {
 	for _, n := range sizes {
 		names := numbered("n%d", 1, n)

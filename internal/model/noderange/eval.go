@@ -13,6 +13,7 @@ type evaluation struct {
 	names   *Names
 	lenient bool // names that do not exist are left out, and pages refused
 	unknown []Unknown
+	most    int // unknown names that are told; when one is told only, the first ends it
 	seen    map[string]bool
 	more    int // unknown names besides those
 	work    int // words of sets that were gone through
@@ -192,7 +193,7 @@ func (e *evaluation) ranged(s *Set, w word) {
 	if strings.ContainsAny(after, "0123456789") || before == "" && last > 0 || before != "" && digit(before[len(before)-1]) {
 		p.each(func(b []byte) bool {
 			e.element(s, string(b), w.column)
-			return true
+			return !e.ended()
 		})
 		return
 	}
@@ -217,6 +218,9 @@ func (e *evaluation) ranged(s *Set, w word) {
 					continue
 				}
 				e.absent(s, string(appendNumber(b, v, sp.width))+after, w.column)
+				if e.ended() {
+					return false
+				}
 			}
 		}
 		return true
@@ -251,7 +255,7 @@ func (e *evaluation) miss(name string, column int) {
 	if e.lenient {
 		return
 	}
-	if len(e.unknown) == maxUnknown {
+	if len(e.unknown) == e.most {
 		e.more++
 		return
 	}
@@ -263,6 +267,9 @@ func (e *evaluation) miss(name string, column int) {
 		e.unknown = append(e.unknown, Unknown{Name: name, Column: column})
 	}
 }
+
+// ended says that nothing is left to find out.
+func (e *evaluation) ended() bool { return e.most == 1 && len(e.unknown) == 1 }
 
 // free is the world in which every name exists that the expression stands for.
 type free struct {

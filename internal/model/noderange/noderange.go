@@ -66,7 +66,7 @@ func ExpandTo[N ~string](w World, expr string, o Options) ([]N, error) {
 	if names, ok := exact[N](p, w); ok {
 		return names, nil
 	}
-	e := &evaluation{world: w, names: w.Names()}
+	e := &evaluation{world: w, names: w.Names(), most: maxUnknown}
 	set, err := e.expr(p.root, e.names.all())
 	if err != nil {
 		return nil, err
@@ -103,6 +103,23 @@ func ExpandNames(expr string) ([]string, error) {
 	}
 	f.names = NewNames(slices.Values(f.made), len(f.made))
 	return Expand(&f, expr, Options{})
+}
+
+// ExpandAny is [Expand] where everything that the expression names exists, else [ExpandNames]: what a noderange stands for, told to somebody
+// who need not have the nodes. The error is that of Expand.
+func ExpandAny(w World, expr string) ([]string, error) {
+	p, err := Parse(expr)
+	if err != nil {
+		return nil, err
+	}
+	e := &evaluation{world: w, names: w.Names(), most: 1} // 100,000 names that do not exist are no reason to look for what was meant
+	if set, err := e.expr(p.root, e.names.all()); err == nil && len(e.unknown) == 0 {
+		return namesOf[string](e.names, set), nil
+	}
+	if names, err := ExpandNames(expr); err == nil {
+		return names, nil
+	}
+	return Expand(w, expr, Options{})
 }
 
 // exact answers the most usual expression, a few names of existing nodes, without an index.

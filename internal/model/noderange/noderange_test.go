@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	gopath "path"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -470,6 +471,26 @@ func TestExpandNames(t *testing.T) {
 	for _, expr := range []string{"@a", "~n.*", "custom.a=1", "", ">3", "n3-n1"} {
 		if got, err := ExpandNames(expr); err == nil {
 			t.Errorf("%q = %v, want an error", expr, got)
+		}
+	}
+}
+
+// What it is short for: Expand, else ExpandNames, else the error of Expand.
+func TestExpandAny_is_Expand_where_all_of_it_exists_and_ExpandNames_otherwise(t *testing.T) {
+	w := newFake(append(numbered("n%d", 1, 9), "r1n1", "x"), map[string][]string{"rack1": {"n1", "n2"}, "rack2": {"x"}, "void": nil})
+	for _, expr := range []string{
+		"n[1-3]", "n[1-30]", "rack[1-2]", "rack[1-3]", "rack1,n30", "n3-n12,-n[1-9]", "r[1-2]n[1-2]", "void", "@rack1", "@rack9",
+		"~n.*", "~n.*,m1", "n[1-9]>2<1", "n[10-20]>2<1", "n[", "n3-n1", "", "n[1-2]x[3-4],q[1-2][5-6]",
+	} {
+		want, refused := Expand(w, expr, Options{})
+		if refused != nil {
+			if names, err := ExpandNames(expr); err == nil {
+				want, refused = names, nil
+			}
+		}
+		got, err := ExpandAny(w, expr)
+		if !slices.Equal(got, want) || !reflect.DeepEqual(err, refused) {
+			t.Errorf("%q = %v, %v; want %v, %v", expr, got, err, want, refused)
 		}
 	}
 }
