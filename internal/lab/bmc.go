@@ -66,7 +66,7 @@ func listen(c *chassis, m Machine, user string, password model.Secret) (*control
 	s := newSOL(b, conn, c)
 	b.Sessions = bmc.NewSessionStoreWithOptions(clock.Real, bmc.WithMaxSessions(maxSessions))
 	b.Sessions.SetOnRemove(s.sessionEnded)
-	_ = b.SOL.Config().SetParam(3, []byte{2, board.MaxCharacters})              // collect for 10 ms, or until a packet is full
+	_ = b.SOL.Config().SetParam(3, []byte{2, board.MaxCharacters})        // collect for 10 ms, or until a packet is full
 	_ = b.SOL.Config().SetParam(4, []byte{7, byte(retryInterval / 10e6)}) // as we do it: see sol
 
 	r := handlers.NewRegistry()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/api"
+	"muster/internal/lab/sim"
 )
 
 const defaultName = "lab"
@@ -31,7 +32,7 @@ The machines are switched off and their disks are empty. Nothing of a lab is rea
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it cobra takes any word for a question for help
 	}
-	c.AddCommand(upCommand(), downCommand(), statusCommand(), execCommand(), runCommand())
+	c.AddCommand(upCommand(), downCommand(), statusCommand(), execCommand(), sim.Command(), runCommand())
 	return c
 }
 

@@ -10,7 +10,6 @@ var sensors = []board.Sensor{
 	{Number: 4, Name: "PSU 12V", Kind: 2, Unit: 4, Entity: 10, Factor: 6, Exponent: -2, Low: [3]float64{11.4, 11.04, 10.8}, High: [3]float64{12.66, 13.02, 13.2}, Idle: 12.12, Busy: 12},
 }
 
-
 // power is the state of the machine as a sensor, which the event log names.
 var power = board.Discrete{Number: board.SensorACPI, Name: "ACPI State", Kind: board.EventACPI.SensorType, Entity: 7, States: 0x21}
 

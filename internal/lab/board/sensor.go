@@ -93,7 +93,6 @@ func (s *Sensor) Record(id uint16) []byte {
 	return b
 }
 
-
 // Discrete is a sensor that has states and no value. States are those it can have: bit i is offset i of table 42-3.
 type Discrete struct {
 	Number   uint8
