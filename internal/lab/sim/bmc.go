@@ -64,6 +64,14 @@ type user struct {
 // maxUsers is how many accounts a controller has room for.
 const maxUsers = 10
 
+// noUsers are empty places for accounts: nobody may come in.
+var noUsers = func() (all [maxUsers]user) {
+	for i := range all {
+		all[i].access = 0x0f
+	}
+	return all
+}()
+
 // newUsers are the accounts of a new controller: the nameless one, which is off, and the administrator.
 func newUsers(name string, password model.Secret) []user {
 	return []user{
@@ -76,7 +84,7 @@ func newUsers(name string, password model.Secret) []user {
 // editUsers returns the accounts for changing.
 func (b *bmc) editUsers() []user {
 	if len(b.users) < maxUsers {
-		b.users = append(append(make([]user, 0, maxUsers), b.users...), make([]user, maxUsers-len(b.users))...)
+		b.users = append(append(make([]user, 0, maxUsers), b.users...), noUsers[len(b.users):]...)
 	}
 	return b.users
 }

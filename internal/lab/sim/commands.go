@@ -293,7 +293,7 @@ func (b *bmc) account(command byte, q []byte) ([]byte, types.CompletionCode) {
 	if id < 1 || id > maxUsers {
 		return nil, types.CodeParameterOutOfRange
 	}
-	var u user
+	u := noUsers[0]
 	if int(id) <= len(b.users) {
 		u = b.users[id-1]
 	}

@@ -614,7 +614,7 @@ func (v view) remove(at string, access byte) answer {
 		if v.p.slots || access < 4 {
 			return refuse(http.StatusMethodNotAllowed, "ActionNotSupported", "This account cannot be deleted.")
 		}
-		v.editUsers()[i] = user{}
+		v.editUsers()[i] = noUsers[0]
 	default:
 		return refuse(http.StatusMethodNotAllowed, "ActionNotSupported", "%s cannot be deleted.", at)
 	}
