@@ -17,6 +17,7 @@ type line struct {
 	link    board.Link
 	feed    []byte // said and not sent yet
 	next    int64  // the line that follows in feed
+	boots   int    // starts of the machine at which next counts
 	retry   time.Time
 	begin   time.Time // not before: the answer to Activate Payload goes first
 }
@@ -55,7 +56,7 @@ func (b *bmc) payload(now time.Time, s *session, command byte, q []byte) ([]byte
 		case s.privilege < 2:
 			return nil, types.CodeInsufficientPrivilege
 		}
-		b.line = &line{owner: s, encrypt: q[2]&0x80 != 0, next: b.machine.speech.said(now), begin: now.Add(10 * time.Millisecond)}
+		b.line = &line{owner: s, encrypt: q[2]&0x80 != 0, next: b.machine.speech.said(now), boots: b.machine.boots, begin: now.Add(10 * time.Millisecond)}
 		b.line.link.Write = b.typed
 		r := make([]byte, 4, 12)
 		r = binary.LittleEndian.AppendUint16(r, 255)
@@ -149,16 +150,22 @@ func (b *bmc) speak(now time.Time) {
 // hear takes lines that were said into the feed while there is room. The others wait as numbers and cost nothing: the
 // machine seems to wait for its console.
 func (b *bmc) hear(l *line, said int64) {
-	if said < l.next { // the machine began anew
-		l.next = 0
-	}
+	l.follow(&b.machine)
 	for ; l.next < said && len(l.feed)+lineLength <= lineRoom; l.next++ {
 		l.feed = appendLine(l.feed, b.machine.name, l.next)
 	}
 }
 
+// follow begins at the first line again when the machine has.
+func (l *line) follow(m *machine) {
+	if l.boots != m.boots {
+		l.boots, l.next = m.boots, 0
+	}
+}
+
 // due is when [bmc.speak] has something to do.
 func (l *line) due(b *bmc) time.Time {
+	l.follow(&b.machine)
 	switch {
 	case l.link.Busy():
 		return l.retry

@@ -104,7 +104,9 @@ func TestIPMItool(t *testing.T) {
 	for _, how := range [][]string{{"lanplus", "-C", "17"}, {"lanplus", "-C", "3"}, {"lan"}, {"lan", "-A", "PASSWORD"}} {
 		t.Run(strings.Join(how, " "), func(t *testing.T) {
 			b.turn(true)
-			ask := func(args ...string) string { return b.ipmitool(t, how[0], append(how[1:len(how):len(how)], args...)...) }
+			ask := func(args ...string) string {
+				return b.ipmitool(t, how[0], append(how[1:len(how):len(how)], args...)...)
+			}
 			want(t, "chassis status", ask("chassis", "status"), `System Power +: on`, `Last Power Event +: command`)
 			want(t, "sdr", ask("sdr", "elist", "full"), `CPU1 Temp +\| 02h \| ok +\| +3\.1 \| \d+ degrees C`, `Fan 1 .* RPM`, `PSU1 12V .*12\.\d+ Volts`, `Power .* \d+ Watts`)
 			want(t, "compact records", ask("sdr", "elist", "compact"), `ACPI State .*S0/G0`, `PSU1 Status .*Presence detected`)
