@@ -19,10 +19,15 @@ import (
 	"muster/internal/model"
 )
 
+// startAddress is that before the first controller of fleets in tests.
+var startAddress = mustAddress("127.21.0.0")
+
+func mustAddress(s string) netip.Addr { return netip.MustParseAddr(s) }
+
 // startFleet runs a fleet on free ports of 127.21.0.0 and up until the test ends.
 func startFleet(t testing.TB, o Options) *Fleet {
 	t.Helper()
-	o.Prefix, o.User, o.Password, o.First = "n", "admin", model.NewSecret("secret"), netip.MustParseAddr("127.21.0.0")
+	o.Prefix, o.User, o.Password, o.First = "n", "admin", model.NewSecret("secret"), startAddress
 	if o.Seed == 0 {
 		o.Seed = 7
 	}

@@ -378,13 +378,13 @@ func accessOf(role string) (byte, bool) {
 
 func (v view) accountDocument(i int) object {
 	u, at := v.users[i], fmt.Sprint(root, "/AccountService/Accounts/", i+1)
-	role := roleNames[u.access&0x0f]
-	if role == "" {
-		role = "None"
-	}
-	return with(head(at, "ManagerAccount.v1_8_0.ManagerAccount", "User Account"), object{
-		"UserName": u.name, "Password": nil, "Enabled": u.enabled, "Locked": false, "RoleId": role, "Links": object{"Role": ref(root + "/AccountService/Roles/" + role)},
+	o := with(head(at, "ManagerAccount.v1_8_0.ManagerAccount", "User Account"), object{
+		"UserName": u.name, "Password": nil, "Enabled": u.enabled, "Locked": false, "RoleId": "None",
 	})
+	if role := roleNames[u.access&0x0f]; role != "" {
+		o["RoleId"], o["Links"] = role, object{"Role": ref(root + "/AccountService/Roles/" + role)}
+	}
+	return o
 }
 
 // edit changes an account. The error is for the client.
