@@ -151,9 +151,7 @@ func (b *bmc) input(now time.Time, from netip.AddrPort, data []byte) {
 // tick does what is due.
 func (b *bmc) tick(now time.Time) {
 	b.machine.settle(now)
-	for _, h := range b.held {
-		b.out = append(b.out, h)
-	}
+	b.out = append(b.out, b.held...)
 	b.held = b.held[:0]
 	b.speak(now)
 }

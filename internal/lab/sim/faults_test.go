@@ -452,3 +452,42 @@ func TestOptions_all_that_is_wrong_is_told(t *testing.T) {
 		}
 	}
 }
+
+// With a port for each, the controllers of one address are told apart by it, over both protocols.
+func TestFleet_by_ports(t *testing.T) {
+	const n = 3
+	o := Options{IPMI: n, Redfish: n, Ports: true}
+	// Ports in a row that are free: some try finds them.
+	var f *Fleet
+	eventually(t, "row of free ports", func() bool {
+		o.IPMIPort, o.RedfishPort = freePorts(t)
+		o.Prefix, o.User, o.Password, o.First = "n", "admin", model.NewSecret("secret"), startAddress
+		probe, err := New(o)
+		if err != nil {
+			return false
+		}
+		_ = probe.close()
+		f = startFleet(t, o)
+		return true
+	})
+	e, err := engine.New(engine.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close() }()
+	c := webClient(t, nil)
+	for i := range n {
+		b := &f.bmcs[i]
+		if got, want := b.address.Port(), o.IPMIPort+uint16(i+1); got != want || b.address.Addr() != startAddress {
+			t.Errorf("n%d is at %s, want port %d", i+1, b.address, want)
+		}
+		b.turn(i%2 == 0)
+		if got, err := b.driver(e).Power(t.Context()); err != nil || (got == driver.PowerOn) != (i%2 == 0) {
+			t.Errorf("n%d: %s %v", i+1, got, err)
+		}
+		r := &f.bmcs[n+i]
+		if _, doc, _ := r.call(t, c, http.MethodGet, r.redfish.profile.systemPath(), "", nil); doc["SerialNumber"] != r.machine.serial() {
+			t.Errorf("n%d is %v, want %s", n+i+1, doc["SerialNumber"], r.machine.serial())
+		}
+	}
+}

@@ -119,9 +119,18 @@ func next(version string) string {
 // tell sends what is new in the log to those who watch. b.mu is held.
 func (b *bmc) tell() {
 	r := b.redfish
+	last, _, ok := b.machine.log.Get(0xffff)
+	newest := binary.LittleEndian.Uint16(last[:])
+	if !ok || newest == r.told {
+		return
+	}
+	if len(r.streams) == 0 {
+		r.told = newest
+		return
+	}
 	for _, x := range b.entries() {
 		id := binary.LittleEndian.Uint16(x[:])
-		if id <= r.told {
+		if int16(id-r.told) <= 0 {
 			continue
 		}
 		r.told = id
@@ -394,24 +403,24 @@ func (v view) edit(u user, q object) (user, error) {
 		switch key {
 		case "UserName":
 			if !isText || len(s) > 16 {
-				return u, fmt.Errorf("UserName has up to 16 octets")
+				return u, fmt.Errorf("the property UserName has up to 16 octets")
 			}
 			u.name = s
 		case "Password":
 			if !isText || s == "" || len(s) > 20 {
-				return u, fmt.Errorf("Password has 1 to 20 octets")
+				return u, fmt.Errorf("the property Password has 1 to 20 octets")
 			}
 			u.password = model.NewSecret(s)
 		case "Enabled":
 			on, ok := x.(bool)
 			if !ok {
-				return u, fmt.Errorf("Enabled is true or false")
+				return u, fmt.Errorf("the property Enabled is true or false")
 			}
 			u.enabled = on
 		case "RoleId":
 			access, ok := accessOf(s)
 			if !ok {
-				return u, fmt.Errorf("RoleId is Administrator, Operator or ReadOnly")
+				return u, fmt.Errorf("the property RoleId is Administrator, Operator or ReadOnly")
 			}
 			u.access = u.access&0xf0 | access
 		default:

@@ -26,7 +26,7 @@ type answer struct {
 	doc    any
 }
 
-// refuse is an error as DSP0266 §8.6 has it.
+// refuse is an error response as DSP0266 has it.
 func refuse(status int, id, format string, args ...any) answer {
 	text := fmt.Sprintf(format, args...)
 	return answer{status: status, doc: object{"error": object{

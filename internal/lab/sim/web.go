@@ -78,7 +78,7 @@ func (f *Fleet) openWeb() (*web, error) {
 	if !f.opt.Ports {
 		l, err := net.Listen("tcp4", fmt.Sprint("0.0.0.0:", f.opt.RedfishPort))
 		if err != nil {
-			return nil, fmt.Errorf("Redfish: %w", err)
+			return nil, fmt.Errorf("port of Redfish: %w", err)
 		}
 		w.listeners = []net.Listener{l}
 		return w, nil
@@ -86,7 +86,7 @@ func (f *Fleet) openWeb() (*web, error) {
 	for i := f.opt.IPMI; i < len(f.bmcs); i++ {
 		l, err := net.Listen("tcp4", f.bmcs[i].address.String())
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("Redfish: %w", err), w.close())
+			return nil, errors.Join(fmt.Errorf("port of Redfish: %w", err), w.close())
 		}
 		w.listeners = append(w.listeners, l)
 	}
@@ -309,17 +309,19 @@ func reply(out http.ResponseWriter, a answer) {
 	_, _ = out.Write(body)
 }
 
-// stream tells events as they happen (server-sent events, DSP0266 §13.5), with a comment now and then.
+// stream tells events as they happen (server-sent events, DSP0266), with a comment now and then.
 func (w *web) stream(out http.ResponseWriter, r *http.Request, b *bmc, q request) {
 	c := make(chan []byte, 64)
-	allowed := false
+	allowed, refusal := false, answer{}
 	w.fleet.ask(b, func(v view) {
 		if _, allowed = v.who(q.header); allowed {
 			v.redfish.streams[c] = true
+		} else {
+			refusal = v.unauthorized()
 		}
 	})
 	if !allowed {
-		w.fleet.ask(b, func(v view) { reply(out, v.unauthorized()) })
+		reply(out, refusal)
 		return
 	}
 	defer w.fleet.ask(b, func(v view) { delete(v.redfish.streams, c) })
