@@ -261,12 +261,6 @@ func (f *Fleet) orders(password string) http.Handler {
 	handle("/talk", func(o order) (int, error) { return f.Talk(o.Range, o.Lines, o.Burst) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(f.Status()) })
 	mux.HandleFunc("GET /nodes", func(w http.ResponseWriter, _ *http.Request) { _ = f.WriteNodes(w, password) })
-	mux.HandleFunc("GET /authority", func(w http.ResponseWriter, r *http.Request) {
-		if f.web == nil {
-			http.NotFound(w, r)
-			return
-		}
-		_, _ = w.Write(f.web.authorityPEM())
-	})
+	mux.HandleFunc("GET /authority", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.Authority()) })
 	return mux
 }

@@ -433,7 +433,7 @@ func TestNodeCommands_follow_the_addresses(t *testing.T) {
 	}
 	for i := range f.bmcs {
 		n := i + 1
-		if got, want := f.address(i).Addr().String(), fmt.Sprintf("127.21.%d.%d", n/256, n%256); got != want || f.at(f.address(i).Addr()) != &f.bmcs[i] {
+		if got, want := f.Address(i).Addr().String(), fmt.Sprintf("127.21.%d.%d", n/256, n%256); got != want || f.at(f.Address(i).Addr()) != &f.bmcs[i] {
 			t.Errorf("n%d is at %s, want %s", n, got, want)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"muster/internal/model"
 )
 
-// Options of a fleet. IPMI, Redfish, User, Password, First and the ports must be set; see [Options.check].
+// Options of a fleet. IPMI or Redfish, Prefix, User, Password and First must be set; New tells what is wrong.
 type Options struct {
 	IPMI    int // controllers that speak IPMI: nodes 1 to IPMI
 	Redfish int // controllers that speak Redfish: the nodes after them
@@ -37,7 +37,7 @@ type Options struct {
 	First    netip.Addr
 	Ports    bool
 	IPMIPort uint16
-	// RedfishPort is that of HTTPS.
+	// RedfishPort is that of HTTPS. A port that is 0 is a free one, but with Ports.
 	RedfishPort uint16
 	// Seed makes the fleet the same each time: who is dead, what is lost, ids, values; 0 is a new one each time.
 	Seed uint64
@@ -108,9 +108,33 @@ func (o *Options) check() error {
 	return errors.Join(errs...)
 }
 
+// choosePorts takes free ports where none are given.
+func (o *Options) choosePorts() error {
+	if o.IPMIPort == 0 && !o.Ports {
+		c, err := net.ListenPacket("udp4", "0.0.0.0:0")
+		if err != nil {
+			return err
+		}
+		o.IPMIPort = c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		_ = c.Close()
+	}
+	if o.RedfishPort == 0 && !o.Ports {
+		l, err := net.Listen("tcp4", "0.0.0.0:0")
+		if err != nil {
+			return err
+		}
+		o.RedfishPort = l.Addr().(*net.TCPAddr).AddrPort().Port()
+		_ = l.Close()
+	}
+	return nil
+}
+
 // New makes the controllers and opens the sockets. Nobody answers before [Fleet.Run].
 func New(o Options) (*Fleet, error) {
 	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := o.choosePorts(); err != nil {
 		return nil, err
 	}
 	f := &Fleet{opt: o, seed: o.Seed, bmcs: make([]bmc, o.IPMI+o.Redfish)}
@@ -138,7 +162,7 @@ func New(o Options) (*Fleet, error) {
 		if i < o.IPMI && float64(i%100) >= 100-100*o.Version15 {
 			k = &old
 		}
-		b.init(k, i, fmt.Sprint(o.Prefix, i+1), f.address(i), f.seed, now)
+		b.init(k, i, fmt.Sprint(o.Prefix, i+1), f.Address(i), f.seed, now)
 		b.faults.Dead = rank[i] < dead
 		if rank[i] >= dead && rank[i] < dead+slow {
 			b.faults.Delay = Slow
@@ -152,8 +176,8 @@ func New(o Options) (*Fleet, error) {
 	return f, nil
 }
 
-// address is where controller i listens.
-func (f *Fleet) address(i int) netip.AddrPort {
+// Address is where controller i listens, counted from 0: that of node i+1.
+func (f *Fleet) Address(i int) netip.AddrPort {
 	port := f.opt.IPMIPort
 	if i >= f.opt.IPMI {
 		port = f.opt.RedfishPort

@@ -31,9 +31,6 @@ func startFleet(t testing.TB, o Options) *Fleet {
 	if o.Seed == 0 {
 		o.Seed = 7
 	}
-	if o.IPMIPort == 0 {
-		o.IPMIPort, o.RedfishPort = freePorts(t)
-	}
 	f, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +47,7 @@ func startFleet(t testing.TB, o Options) *Fleet {
 	return f
 }
 
+// freePorts are two that were free when it was asked.
 func freePorts(t testing.TB) (udp, tcp uint16) {
 	t.Helper()
 	u, err := net.ListenPacket("udp4", "0.0.0.0:0")
@@ -250,7 +248,7 @@ func (b *bmc) faultless() bool {
 func TestCurl(t *testing.T) {
 	f := startFleet(t, Options{Redfish: len(profiles), Delay: time.Millisecond})
 	authority := filepath.Join(t.TempDir(), "authority.pem")
-	if err := os.WriteFile(authority, f.web.authorityPEM(), 0o600); err != nil {
+	if err := os.WriteFile(authority, f.Authority(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for i := range f.bmcs {

@@ -41,7 +41,10 @@ func (s *speech) said(now time.Time) int64 {
 
 // due is when line n is said, zero for never.
 func (s *speech) due(n int64) time.Time {
-	if s.rate <= 0 {
+	switch {
+	case n < s.first:
+		return s.since
+	case s.rate <= 0:
 		return time.Time{}
 	}
 	return s.since.Add(time.Duration(float64(n-s.first+1) / s.rate * float64(time.Second)))

@@ -232,9 +232,12 @@ func (w *web) certify(b *bmc) error {
 	return nil
 }
 
-// authorityPEM is the certificate that all others are signed with.
-func (w *web) authorityPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.authority.Raw})
+// Authority is the certificate (PEM) that all others are signed with, nil without Redfish.
+func (f *Fleet) Authority() []byte {
+	if f.web == nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.web.authority.Raw})
 }
 
 func (w *web) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
