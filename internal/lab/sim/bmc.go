@@ -36,13 +36,11 @@ type bmc struct {
 
 // kind is what the controllers of a fleet have in common.
 type kind struct {
-	name          string // of the fleet, for ids
-	password      model.Secret
-	users         []user
-	delay         time.Duration // of power
-	deterministic bool
-	only15        bool // no RMCP+
-	lines         float64
+	users         []user        // of a new one
+	delay         time.Duration // between a power command and the power
+	deterministic bool          // sensors move with readings, not with the clock
+	only15        bool          // no RMCP+
+	lines         float64       // a second, on a serial line
 	counters      *counters
 }
 

@@ -48,7 +48,7 @@ func (f *Fleet) Status() Status {
 	s := Status{
 		Seed: f.seed, IPMI: f.opt.IPMI, Redfish: f.opt.Redfish, Range: f.Range(),
 		Received: c.received.Load(), Sent: c.sent.Load(), Dropped: c.dropped.Load(), Commands: c.commands.Load(), Sessions: c.sessions.Load(),
-		Requests: c.requests.Load(), Logins: c.logins.Load(), Streams: c.subjects.Load(), Spoken: c.spoken.Load(), Typed: c.typed.Load(),
+		Requests: c.requests.Load(), Logins: c.logins.Load(), Streams: c.streams.Load(), Spoken: c.spoken.Load(), Typed: c.typed.Load(),
 	}
 	for i := range f.bmcs {
 		b := &f.bmcs[i]

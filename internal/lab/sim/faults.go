@@ -10,14 +10,14 @@ import (
 
 // Faults is what a controller and the network to it do wrong. The zero value does nothing wrong.
 type Faults struct {
-	Dead      bool          `json:"dead,omitzero"`      // answers nothing; over Redfish a connection is taken and never answered
-	Drop      float64       `json:"drop,omitzero"`      // share of packets that is lost, each way; of connections that break in the middle
-	Duplicate float64       `json:"duplicate,omitzero"` // share of answers that comes twice; IPMI only
-	Reorder   float64       `json:"reorder,omitzero"`   // share of answers that comes after the next one; IPMI only
-	Delay     time.Duration `json:"delay,omitzero"`     // of every answer
-	Password  bool          `json:"password,omitzero"`  // all passwords are other ones
-	Hang      bool          `json:"firmware,omitzero"`  // an update of firmware stops half way; Redfish only
-	Renew     int           `json:"certificate,omitzero"`
+	Dead      bool          // answers nothing; over Redfish a connection is taken and never answered
+	Drop      float64       // share of packets that is lost, each way; of connections that break in the middle
+	Duplicate float64       // share of answers that comes twice; IPMI only
+	Reorder   float64       // share of answers that comes after the next one; IPMI only
+	Delay     time.Duration // of every answer
+	Password  bool          // all passwords are other ones
+	Hang      bool          // an update of firmware stops half way; Redfish only
+	Renew     int           // times that the certificate was made anew; Redfish only
 }
 
 // Slow is the delay of a controller that is slow.

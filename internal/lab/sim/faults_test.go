@@ -491,3 +491,29 @@ func TestFleet_by_ports(t *testing.T) {
 		}
 	}
 }
+
+// What vendors refuse differs: On of a machine that is on, and reset types that others have.
+func TestReset_as_the_vendor_has_it(t *testing.T) {
+	for i := range profiles {
+		p := &profiles[i]
+		b := lone(p)
+		b.machine.on = true
+		v := view{b, p, testTime}
+		want := http.StatusNoContent
+		if p.strictOn {
+			want = http.StatusConflict
+		}
+		if a := v.reset("On"); a.status != want {
+			t.Errorf("%s: On of a machine that is on: status %d, want %d", p.name, a.status, want)
+		}
+		for _, kind := range p.resets {
+			b.machine.on, b.machine.next = kind != "On" && kind != "ForceOn", nil
+			if a := v.reset(kind); a.status != http.StatusNoContent {
+				t.Errorf("%s: %s: status %d", p.name, kind, a.status)
+			}
+		}
+		if a := v.reset("FullPowerCycle"); a.status != http.StatusBadRequest {
+			t.Errorf("%s: FullPowerCycle: status %d", p.name, a.status)
+		}
+	}
+}

@@ -24,8 +24,10 @@ import (
 type Options struct {
 	IPMI    int // controllers that speak IPMI: nodes 1 to IPMI
 	Redfish int // controllers that speak Redfish: the nodes after them
-	Prefix  string
-	User    string
+	// Prefix is what names of nodes begin with: "n" makes n1, n2, …
+	Prefix string
+	// User is the administrator, account 2.
+	User string
 	// Password is of the administrator and of the account "operator".
 	Password model.Secret
 	// Dead and Slow are the shares, 0 to 1, of controllers that are so from the start.
@@ -51,7 +53,7 @@ type Options struct {
 type counters struct {
 	received, sent, dropped    atomic.Int64 // datagrams
 	commands, sessions         atomic.Int64 // of IPMI
-	requests, logins, subjects atomic.Int64 // of Redfish: requests, sessions, streams of events
+	requests, logins, streams atomic.Int64 // of Redfish: requests, sessions, streams of events
 	spoken, typed              atomic.Int64 // octets on serial lines, without repetitions
 }
 
@@ -144,7 +146,7 @@ func New(o Options) (*Fleet, error) {
 		f.seed = binary.LittleEndian.Uint64(b[:])
 	}
 	common := kind{
-		name: o.Prefix, password: o.Password, users: newUsers(o.User, o.Password), delay: o.Delay, deterministic: o.Seed != 0,
+		users: newUsers(o.User, o.Password), delay: o.Delay, deterministic: o.Seed != 0,
 		lines: o.Lines, counters: &f.counters,
 	}
 	old := common

@@ -26,7 +26,7 @@ var (
 func lone(p *profile) *bmc {
 	b := new(bmc)
 	k := &kind{
-		name: "n", password: model.NewSecret("secret"), users: newUsers("admin", model.NewSecret("secret")), delay: time.Second, deterministic: true, lines: 10,
+		users: newUsers("admin", model.NewSecret("secret")), delay: time.Second, deterministic: true, lines: 10,
 		counters: new(counters),
 	}
 	b.init(k, 0, "n1", netip.MustParseAddrPort("127.21.0.1:623"), 7, testTime)

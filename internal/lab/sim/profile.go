@@ -29,6 +29,7 @@ type profile struct {
 	etags    bool // resources have one
 	expand   bool // $expand is known
 	events   bool // events are streamed (SSE)
+	strictOn bool // On is refused while the machine is on
 	slots    bool // accounts are slots that are always there: made by PATCH, not by POST
 
 	thermal bool   // sensors are in Thermal and Power
@@ -66,7 +67,7 @@ var profiles = []profile{
 		system: "System.Embedded.1", controller: "iDRAC.Embedded.1", chassis: "System.Embedded.1",
 		resets:        []string{"On", "ForceOff", "ForceRestart", "GracefulRestart", "GracefulShutdown", "PushPowerButton", "Nmi", "PowerCycle"},
 		managerResets: []string{"GracefulRestart"}, targets: []string{"None", "Pxe", "Floppy", "Cd", "Hdd", "BiosSetup", "Utilities", "UefiTarget", "SDCard", "UefiHttp"},
-		sessions: true, basic: true, etags: true, expand: true, events: true, slots: true, thermal: true, sensors: true, led: "IndicatorLED",
+		sessions: true, basic: true, etags: true, expand: true, events: true, strictOn: true, slots: true, thermal: true, sensors: true, led: "IndicatorLED",
 		logs: []logService{{"Managers", "Sel", true}, {"Managers", "Lclog", false}}, bios: "Bios", biosSettings: "Bios/Settings",
 		biosNames: map[string]string{"BootMode": "Uefi", "LogicalProc": "Enabled", "ProcVirtualization": "Enabled", "SerialComm": "OnConRedirCom1"},
 		update:    "/redfish/v1/UpdateService/MultipartUpload", multipart: true, media: []string{"CD", "RemovableDisk"},

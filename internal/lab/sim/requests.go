@@ -349,7 +349,7 @@ func (v view) reset(kind string) answer {
 	if !ok || !slices.Contains(v.p.resets, kind) {
 		return refuse(http.StatusBadRequest, "ActionParameterValueNotInList", "The value %s for ResetType is not in the list of acceptable values.", kind)
 	}
-	if v.machine.on && kind == "On" && v.p.name == "idrac" || !v.machine.act(v.now, action, v.model.delay) {
+	if v.machine.on && kind == "On" && v.p.strictOn || !v.machine.act(v.now, action, v.model.delay) {
 		return refuse(http.StatusConflict, "PropertyValueConflict", "The system is %s: %s is not possible.", v.power(), kind)
 	}
 	return done

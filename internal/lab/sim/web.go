@@ -328,7 +328,7 @@ func (w *web) stream(out http.ResponseWriter, r *http.Request, b *bmc, q request
 		return
 	}
 	defer w.fleet.ask(b, func(v view) { delete(v.redfish.streams, c) })
-	w.fleet.counters.subjects.Add(1)
+	w.fleet.counters.streams.Add(1)
 	out.Header().Set("Content-Type", "text/event-stream")
 	out.Header().Set("Cache-Control", "no-cache")
 	out.WriteHeader(http.StatusOK)
