@@ -51,10 +51,10 @@ type Options struct {
 
 // counters are what the fleet did, for those who count losses.
 type counters struct {
-	received, sent, dropped    atomic.Int64 // datagrams
-	commands, sessions         atomic.Int64 // of IPMI
+	received, sent, dropped   atomic.Int64 // datagrams
+	commands, sessions        atomic.Int64 // of IPMI
 	requests, logins, streams atomic.Int64 // of Redfish: requests, sessions, streams of events
-	spoken, typed              atomic.Int64 // octets on serial lines, without repetitions
+	spoken, typed             atomic.Int64 // octets on serial lines, without repetitions
 }
 
 // Fleet is simulated controllers behind few sockets. Make it with [New], then [Fleet.Run].
