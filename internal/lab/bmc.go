@@ -15,6 +15,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 	"github.com/google/uuid"
 
+	"muster/internal/lab/board"
 	"muster/internal/model"
 )
 
@@ -65,7 +66,7 @@ func listen(c *chassis, m Machine, user string, password model.Secret) (*control
 	s := newSOL(b, conn, c)
 	b.Sessions = bmc.NewSessionStoreWithOptions(clock.Real, bmc.WithMaxSessions(maxSessions))
 	b.Sessions.SetOnRemove(s.sessionEnded)
-	_ = b.SOL.Config().SetParam(3, []byte{2, maxCharacters})              // collect for 10 ms, or until a packet is full
+	_ = b.SOL.Config().SetParam(3, []byte{2, board.MaxCharacters})        // collect for 10 ms, or until a packet is full
 	_ = b.SOL.Config().SetParam(4, []byte{7, byte(retryInterval / 10e6)}) // as we do it: see sol
 
 	r := handlers.NewRegistry()
@@ -156,9 +157,9 @@ func (sdrStore) RecordIDs(context.Context) ([]uint16, error) {
 func (sdrStore) Read(_ context.Context, id uint16) ([]byte, error) {
 	switch n := int(id) - 1; {
 	case n >= 0 && n < len(sensors):
-		return sensors[n].record(id), nil
+		return sensors[n].Record(id), nil
 	case n == len(sensors):
-		return acpiRecord(id), nil
+		return power.Record(id), nil
 	case n == len(sensors)+1:
 		return types.PackMCLocator(types.MCLocatorPackOpts{RecordID: id, DeviceSupport: 0x8f, Name: "BMC"}), nil
 	}

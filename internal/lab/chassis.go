@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"muster/internal/lab/board"
 )
 
 // chassis is one machine as its BMC sees it: power, reset, boot device. Its state is the QEMU process and nothing else.
@@ -18,7 +20,7 @@ type chassis struct {
 	index  int // of the machine in State.Machines
 	name   string
 	serial *serialPort
-	sel    *eventLog
+	sel    *board.EventLog
 	log    *slog.Logger
 	resets chan struct{} // capacity 1: the machine was reset, by itself or by us
 
@@ -67,7 +69,7 @@ func (c *chassis) begin() error {
 	if err := c.start(causeControl); err != nil {
 		return err
 	}
-	c.sel.add(eventACPI, 0x00) // S0/G0: working
+	c.sel.Add(board.EventACPI, 0x00) // S0/G0: working
 	return nil
 }
 
@@ -86,7 +88,7 @@ func (c *chassis) powerCycle() error {
 	if !c.on() {
 		return errState
 	}
-	c.sel.add(eventPowerUnit, 0x01) // power cycle
+	c.sel.Add(board.EventPowerUnit, 0x01) // power cycle
 	c.stop("power cycle")
 	return c.begin()
 }
@@ -101,7 +103,7 @@ func (c *chassis) reset() error {
 	}
 	c.setCause(causeControl)
 	if c.stale(g) {
-		c.sel.add(eventRestart, 0x07)
+		c.sel.Add(board.EventRestart, 0x07)
 		return c.restart(causeControl)
 	}
 	return c.monitor(g, "system_reset", nil)
@@ -115,7 +117,7 @@ func (c *chassis) diagnostic() error {
 	if err := c.ask("inject-nmi"); err != nil {
 		return err
 	}
-	c.sel.add(eventCritical, 0x00) // front panel NMI / diagnostic interrupt
+	c.sel.Add(board.EventCritical, 0x00) // front panel NMI / diagnostic interrupt
 	return nil
 }
 
@@ -222,11 +224,11 @@ func (c *chassis) watch(g *guest) {
 		why = "the guest powered itself off"
 		if err != nil {
 			why = "qemu ended: " + err.Error() // a crash, or someone killed it: to the BMC a power failure
-			c.sel.add(eventPowerUnit, 0x04)
+			c.sel.Add(board.EventPowerUnit, 0x04)
 		}
 	}
 	if why != "reset" {
-		c.sel.add(eventACPI, 0x05) // S5/G2: soft-off
+		c.sel.Add(board.EventACPI, 0x05) // S5/G2: soft-off
 	}
 	c.lab.update(c.index, func(m *Machine) { m.Power, m.Process = "off", nil })
 	c.log.Info("off", "machine", c.name, "pid", g.process.PID, "why", why)
@@ -244,7 +246,7 @@ func (c *chassis) followResets(ctx context.Context) {
 			return
 		case <-c.resets:
 			if time.Since(seen) > time.Second {
-				c.sel.add(eventRestart, 0x07) // system restart
+				c.sel.Add(board.EventRestart, 0x07) // system restart
 			}
 			seen = time.Now()
 			c.op.Lock()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/api"
+	"muster/internal/lab/sim"
 )
 
 const defaultName = "lab"
@@ -24,14 +25,16 @@ const defaultName = "lab"
 func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
-		Short: "Virtual machines with virtual BMCs on a private network, to try everything on",
+		Short: "Virtual machines with virtual BMCs on a private network, or simulated BMCs, to try everything on",
 		Long: `A lab is a private network namespace with a bridge and virtual machines (QEMU), each behind a virtual BMC on an
 address of its own that speaks IPMI 2.0: power, boot device, event log, sensors, inventory and serial over LAN.
-The machines are switched off and their disks are empty. Nothing of a lab is reachable from outside.`,
+The machines are switched off and their disks are empty. Nothing of a lab is reachable from outside.
+
+"lab sim" is another thing: BMCs by the thousand with no machine behind them, in one process.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it cobra takes any word for a question for help
 	}
-	c.AddCommand(upCommand(), downCommand(), statusCommand(), execCommand(), runCommand())
+	c.AddCommand(upCommand(), downCommand(), statusCommand(), execCommand(), sim.Command(), runCommand())
 	return c
 }
 

@@ -2,13 +2,14 @@ package lab
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"time"
 
 	ipmi "github.com/bougou/go-ipmi/pkg/command/chassis"
 	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"muster/internal/lab/board"
 )
 
 // answer is a handler without the parts that none of ours needs.
@@ -143,92 +144,36 @@ func registerBootOptions(r *handlers.Registry, c *chassis) {
 }
 
 // registerLog answers the SEL commands (§31).
-func registerLog(r *handlers.Registry, l *eventLog) {
-	word := binary.LittleEndian.Uint16
-	register(r, types.CommandGetSELInfo, 0, func([]byte) ([]byte, types.CompletionCode) { return l.info(), types.CodeOK })
-	register(r, types.CommandReserveSEL, 0, func([]byte) ([]byte, types.CompletionCode) {
-		return binary.LittleEndian.AppendUint16(nil, l.reserve()), types.CodeOK
-	})
-	register(r, types.CommandGetSELEntry, 6, func(q []byte) ([]byte, types.CompletionCode) {
-		record, next, ok := l.get(word(q[2:]))
-		if !ok {
-			return nil, types.CodeRequestedDataNotPresent
-		}
-		from, n := int(q[4]), int(q[5])
-		if from > recordSize {
-			return nil, types.CodeParameterOutOfRange
-		}
-		to := min(from+n, recordSize) // n is FFh for all
-		return append(binary.LittleEndian.AppendUint16(nil, next), record[from:to]...), types.CodeOK
-	})
-	register(r, types.CommandAddSELEntry, recordSize, func(q []byte) ([]byte, types.CompletionCode) {
-		return binary.LittleEndian.AppendUint16(nil, l.append([recordSize]byte(q))), types.CodeOK
-	})
-	register(r, types.CommandDeleteSELEntry, 4, func(q []byte) ([]byte, types.CompletionCode) {
-		if !l.delete(word(q[2:])) {
-			return nil, types.CodeRequestedDataNotPresent
-		}
-		return q[2:4], types.CodeOK
-	})
-	register(r, types.CommandClearSEL, 6, func(q []byte) ([]byte, types.CompletionCode) {
-		if !l.reserved(word(q)) {
-			return nil, types.CodeReservationCanceled
-		}
-		if string(q[2:5]) != "CLR" {
-			return nil, types.CodeRequestDataFieldInvalid
-		}
-		if q[5] == 0xaa {
-			l.clear()
-		}
-		return []byte{0x01}, types.CodeOK // erasure completed
-	})
-	register(r, types.CommandGetSELTime, 0, func([]byte) ([]byte, types.CompletionCode) {
-		return binary.LittleEndian.AppendUint32(nil, uint32(l.now().Unix())), types.CodeOK
-	})
-	// The clock is that of the host: setting it is accepted and changes nothing.
-	register(r, types.CommandSetSELTime, 4, func([]byte) ([]byte, types.CompletionCode) { return nil, types.CodeOK })
-	register(r, types.CommandGetSELTimeUTCOffset, 0, func([]byte) ([]byte, types.CompletionCode) { return []byte{0, 0}, types.CodeOK })
+func registerLog(r *handlers.Registry, l *board.EventLog) {
+	for _, c := range board.LogCommands {
+		register(r, types.Command{NetFn: types.NetFnStorageRequest, ID: c}, 0, func(q []byte) ([]byte, types.CompletionCode) { return l.Answer(c, q) })
+	}
 }
 
 // registerSensors answers the sensor commands (§35).
 func registerSensors(r *handlers.Registry, c *chassis) {
-	analog := func(cmd types.Command, a func(s *sensor) []byte) {
-		register(r, cmd, 1, func(q []byte) ([]byte, types.CompletionCode) {
-			s := sensorByNumber(q[0])
-			if s == nil {
-				return nil, types.CodeRequestedDataNotPresent
+	table := board.Sensors{
+		Analog: sensorByNumber,
+		Discrete: func(number byte) *board.Discrete {
+			if number == power.Number {
+				return &power
 			}
-			return a(s), types.CodeOK
-		})
+			return nil
+		},
+		Raw: func(s *board.Sensor) (uint8, bool) {
+			g := c.guest()
+			return s.Reading(g.load()), g != nil || s.Standby
+		},
+		State: func(*board.Discrete) uint16 {
+			if c.on() {
+				return 0x01 // working
+			}
+			return 0x20 // soft-off
+		},
 	}
-	analog(types.CommandGetSensorThresholds, func(s *sensor) []byte {
-		mask, t := s.thresholds()
-		return append([]byte{mask}, t[:]...)
-	})
-	analog(types.CommandGetSensorHysteresis, func(*sensor) []byte { return []byte{0, 0} })
-	analog(types.CommandGetSensorType, func(s *sensor) []byte { return []byte{s.kind, 0x01} })
-	register(r, types.CommandGetSensorEventEnable, 1, func([]byte) ([]byte, types.CompletionCode) {
-		return []byte{0xc0, 0, 0, 0, 0}, types.CodeOK
-	})
-	register(r, types.CommandGetSensorReading, 1, func(q []byte) ([]byte, types.CompletionCode) {
-		g := c.guest()
-		if q[0] == sensorACPI {
-			states := byte(0x20) // soft-off
-			if g != nil {
-				states = 0x01 // working
-			}
-			return []byte{0, 0xc0, states, 0x80}, types.CodeOK
-		}
-		s := sensorByNumber(q[0])
-		if s == nil {
-			return nil, types.CodeRequestedDataNotPresent
-		}
-		if g == nil && !s.standby {
-			return []byte{0, 0xe0, 0xc0}, types.CodeOK // reading unavailable
-		}
-		raw := s.reading(g.load())
-		return []byte{raw, 0xc0, 0xc0 | s.status(raw)}, types.CodeOK
-	})
+	for _, id := range board.SensorCommands {
+		register(r, types.Command{NetFn: types.NetFnSensorEventRequest, ID: id}, 0, func(q []byte) ([]byte, types.CompletionCode) { return table.Answer(id, q) })
+	}
 }
 
 // load is the share of one processor that the machine has used since it came on, 0 for a machine that is off.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"muster/internal/lab/board"
 	"muster/internal/model"
 )
 
@@ -104,7 +105,7 @@ func (d *daemon) open(password model.Secret) ([]*controller, error) {
 		}
 		c := &chassis{
 			lab: d, index: i, name: m.Name, log: d.log, serial: newSerialPort(serialLog),
-			sel: &eventLog{now: time.Now}, resets: make(chan struct{}, 1),
+			sel: &board.EventLog{Now: time.Now}, resets: make(chan struct{}, 1),
 		}
 		b, err := listen(c, m, d.spec.User, password)
 		if err != nil {

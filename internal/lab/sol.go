@@ -10,13 +10,15 @@ import (
 	"github.com/bougou/go-ipmi/pkg/bmc"
 	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"muster/internal/lab/board"
 )
 
 // sol is serial over LAN (IPMI 2.0 §15) of one BMC, and the transport of its server: SOL packets are taken out of the
 // stream of packets here and never reach go-ipmi's own SOL, which loses data that is not acknowledged within its retries,
 // and polls.
 //
-// One session has the payload at a time. While it has, its goroutine alone owns the exchange ([link]): events are a
+// One session has the payload at a time. While it has, its goroutine alone owns the exchange ([board.Link]): events are a
 // packet of the client, bytes from the serial port, and the retry timer. Data that the client does not acknowledge is
 // sent again until it is, or until the session ends by itself after a minute of silence (§6.12.15); meanwhile the bytes
 // wait in the port, and then the guest waits.
@@ -149,7 +151,7 @@ func (s *sol) run(a *solSession) {
 	//lint:ignore SA2001 waiting for the lock is all that is wanted
 	a.session.ProcMu.Unlock()
 
-	l := link{write: s.chassis.serial.write}
+	l := board.Link{Write: s.chassis.serial.write}
 	collect := time.NewTimer(0)
 	retry := time.NewTimer(0)
 	defer collect.Stop()
@@ -163,14 +165,14 @@ func (s *sol) run(a *solSession) {
 		}
 	}
 	more := func() { // sends what waits, unless something is on its way
-		if !l.busy() && a.reader.waiting() > 0 {
-			send(l.transmit(a.reader.take(maxCharacters)))
+		if !l.Busy() && a.reader.waiting() > 0 {
+			send(l.Transmit(a.reader.take(board.MaxCharacters)))
 		}
 	}
 	for {
 		select {
 		case <-a.stop:
-			s.send(a, to, l.goodbye())
+			s.send(a, to, l.Goodbye())
 			return
 		case p := <-a.packets:
 			in, ok := s.open(a, p)
@@ -178,15 +180,15 @@ func (s *sol) run(a *solSession) {
 				continue
 			}
 			to = p.from
-			if in.ControlByte&controlBreak != 0 {
+			if in.ControlByte&board.ControlBreak != 0 {
 				s.chassis.sendBreak()
 			}
-			if out := l.receive(in); out != nil {
+			if out := l.Receive(in); out != nil {
 				send(out)
 			}
 			more()
 		case <-a.reader.wake:
-			if a.reader.waiting() >= maxCharacters {
+			if a.reader.waiting() >= board.MaxCharacters {
 				more()
 			} else if !collecting {
 				collecting = true
@@ -196,7 +198,7 @@ func (s *sol) run(a *solSession) {
 			collecting = false
 			more()
 		case <-retry.C:
-			if p := l.again(); p != nil {
+			if p := l.Again(); p != nil {
 				send(p)
 			}
 		}

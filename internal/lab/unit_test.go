@@ -15,6 +15,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 
 	"muster/internal/api"
+	"muster/internal/lab/board"
 )
 
 func FuzzParseSize(f *testing.F) {
@@ -95,36 +96,15 @@ func TestAllThatIsWrongWithAShapeIsSaidAtOnce(t *testing.T) {
 func TestSensors(t *testing.T) {
 	for i := range sensors {
 		s := &sensors[i]
-		if busy, idle := s.status(s.reading(1)), s.status(s.reading(0)); busy != 0 || idle != 0 {
-			t.Errorf("%s is alarming by itself: status %#x busy, %#x idle", s.name, busy, idle)
+		if busy, idle := s.Status(s.Reading(1)), s.Status(s.Reading(0)); busy != 0 || idle != 0 {
+			t.Errorf("%s is alarming by itself: status %#x busy, %#x idle", s.Name, busy, idle)
 		}
-		if r := s.record(uint16(i + 1)); int(r[4]) != len(r)-5 {
-			t.Errorf("%s: record length %d, want %d", s.name, r[4], len(r)-5)
+		if r := s.Record(uint16(i + 1)); int(r[4]) != len(r)-5 {
+			t.Errorf("%s: record length %d, want %d", s.Name, r[4], len(r)-5)
 		}
 	}
-	if got := sensorByNumber(3).status(sensorByNumber(3).raw(900)); got != 0x03 {
+	if got := sensorByNumber(3).Status(sensorByNumber(3).Raw(900)); got != 0x03 {
 		t.Errorf("fan at 900/min has status %#x, want lower non-critical and critical", got)
-	}
-}
-
-func TestEventLog(t *testing.T) {
-	l := &eventLog{now: func() time.Time { return time.Unix(1700000000, 0) }}
-	for range maxRecords + 2 {
-		l.add(eventACPI, 0)
-	}
-	first, next, ok := l.get(0)
-	if !ok || first[0] != 3 || next != 4 {
-		t.Errorf("first record of a full log is %d, next %d, want 3 and 4", first[0], next)
-	}
-	if _, next, ok := l.get(0xffff); !ok || next != 0xffff {
-		t.Errorf("last record: next %#x, %v", next, ok)
-	}
-	if !l.delete(3) || l.delete(3) {
-		t.Error("a record is deleted once")
-	}
-	l.clear()
-	if _, _, ok := l.get(0); ok {
-		t.Error("a record is left after clear")
 	}
 }
 
@@ -159,7 +139,7 @@ func offline(t testing.TB) (*handlers.Registry, *handlers.HandlerContext) {
 	t.Helper()
 	d := &daemon{log: slog.New(slog.NewTextHandler(io.Discard, nil)), spawner: newSpawner(), spec: plan("x", t.TempDir(), shape{machines: 1, firmware: BIOS})}
 	d.state = d.spec
-	c := &chassis{lab: d, log: d.log, serial: newSerialPort(nil), sel: &eventLog{now: time.Now}, resets: make(chan struct{}, 1)}
+	c := &chassis{lab: d, log: d.log, serial: newSerialPort(nil), sel: &board.EventLog{Now: time.Now}, resets: make(chan struct{}, 1)}
 	b := bmc.New(bmc.DeviceInfo{}, [16]byte{}, &hardware{fru: fruOf(d.spec.Machines[0])})
 	r := handlers.NewRegistry()
 	handlers.RegisterAllHandlers(r)
@@ -199,11 +179,11 @@ func FuzzSOLPacket(f *testing.F) {
 		solPacketOf(wire)
 		s.open(a, solPacket{wire: wire})
 		session.IntegrityAlg ^= types.IntegrityAlg_HMAC_SHA256_128 // with and without authentication
-		l := link{write: func(b []byte) int { return len(b) / 2 }}
+		l := board.Link{Write: func(b []byte) int { return len(b) / 2 }}
 		var p types.SOLPayloadPacket
 		if p.Unpack(wire) == nil {
-			l.transmit([]byte("pending"))
-			l.receive(&p)
+			l.Transmit([]byte("pending"))
+			l.Receive(&p)
 		}
 	})
 }

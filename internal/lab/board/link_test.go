@@ -1,14 +1,10 @@
-package lab
+package board
 
 import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
 )
@@ -42,17 +38,17 @@ func TestLinkLosesNothing(t *testing.T) {
 			for i := range text {
 				text[i] = byte(r.Uint32())
 			}
-			l, c, left := link{write: func(b []byte) int { return len(b) }}, client{}, text
-			for steps := 0; len(left) > 0 || l.busy(); steps++ {
+			l, c, left := Link{Write: func(b []byte) int { return len(b) }}, client{}, text
+			for steps := 0; len(left) > 0 || l.Busy(); steps++ {
 				if steps > 100000 {
 					t.Fatal("the exchange does not end")
 				}
 				var p *types.SOLPayloadPacket
-				if l.busy() {
-					p = l.again()
+				if l.Busy() {
+					p = l.Again()
 				} else {
-					n := min(len(left), 1+r.IntN(maxCharacters))
-					p, left = l.transmit(left[:n]), left[n:]
+					n := min(len(left), 1+r.IntN(MaxCharacters))
+					p, left = l.Transmit(left[:n]), left[n:]
 				}
 				for p != nil && r.IntN(4) > 0 { // else lost
 					ack := c.receive(p, 1+r.IntN(300))
@@ -60,9 +56,9 @@ func TestLinkLosesNothing(t *testing.T) {
 						break
 					}
 					if r.IntN(5) == 0 {
-						l.receive(ack) // repeated
+						l.Receive(ack) // repeated
 					}
-					p = l.receive(ack)
+					p = l.Receive(ack)
 				}
 			}
 			if !bytes.Equal(c.got, text) {
@@ -75,9 +71,9 @@ func TestLinkLosesNothing(t *testing.T) {
 func TestLinkAnswers(t *testing.T) {
 	var keys []byte
 	take := 100
-	l := link{write: func(b []byte) int { n := min(take, len(b)); keys = append(keys, b[:n]...); return n }}
+	l := Link{Write: func(b []byte) int { n := min(take, len(b)); keys = append(keys, b[:n]...); return n }}
 	send := func(p types.SOLPayloadPacket) string {
-		out := l.receive(&p)
+		out := l.Receive(&p)
 		if out == nil {
 			return "nothing"
 		}
@@ -98,94 +94,15 @@ func TestLinkAnswers(t *testing.T) {
 	if string(keys) != "lsx" {
 		t.Errorf("the system got %q, want lsx", keys)
 	}
-	l.transmit([]byte("output"))
+	l.Transmit([]byte("output"))
 	check("a part taken: the rest comes under a new number", send(packet{AckedSequenceNumber: 1, AcceptedCharacterCount: 3}), `seq 2 ack 2 count 1 nack true data "put"`)
 	check("suspended", send(packet{AckedSequenceNumber: 2, NACK: true}), "nothing")
-	if l.again() != nil {
+	if l.Again() != nil {
 		t.Error("sent again while suspended")
 	}
 	check("resumed", send(packet{AckedSequenceNumber: 2}), `seq 2 ack 2 count 1 nack true data "put"`)
 	check("taken", send(packet{AckedSequenceNumber: 2, AcceptedCharacterCount: 3}), "nothing")
-	if l.busy() {
+	if l.Busy() {
 		t.Error("busy after all was taken")
-	}
-}
-
-func TestSerialPortMakesTheGuestWaitOnlyForAReader(t *testing.T) {
-	log, err := os.Create(filepath.Join(t.TempDir(), "serial.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	p := newSerialPort(log)
-	if n := p.write([]byte("keys")); n != 4 {
-		t.Errorf("a machine that is off took %d keys, want 4", n)
-	}
-	start := func() net.Conn {
-		guest, ours := net.Pipe()
-		p.plug(ours)
-		return guest
-	}
-	send := func(guest net.Conn, n int) chan error {
-		sent := make(chan error, 1)
-		go func() {
-			_, err := guest.Write(bytes.Repeat([]byte("x"), n))
-			_ = guest.Close()
-			sent <- err
-		}()
-		return sent
-	}
-	// Nobody reads: the guest does not wait.
-	if err := <-send(start(), 3*backlog); err != nil {
-		t.Fatal(err)
-	}
-	p.wait()
-	// The reader is behind: the guest waits, and nothing is lost.
-	r := p.attach()
-	sent := send(start(), 2*backlog)
-	for r.waiting() < backlog {
-		<-r.wake
-	}
-	select {
-	case <-sent:
-		t.Error("the guest did not wait for a reader that is behind")
-	case <-time.After(20 * time.Millisecond):
-	}
-	got := 0
-	for got < 2*backlog {
-		n := len(r.take(1000))
-		if got += n; n == 0 {
-			<-r.wake
-		}
-	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
-	}
-	p.wait()
-	if got != 2*backlog || r.waiting() != 0 {
-		t.Errorf("the reader got %d bytes and %d wait, want %d and 0", got, r.waiting(), 2*backlog)
-	}
-	if st, err := log.Stat(); err != nil || st.Size() != 5*backlog {
-		t.Errorf("the log has %d bytes (%v), want %d", st.Size(), err, 5*backlog)
-	}
-	// A reader that leaves lets the guest go on.
-	sent = send(start(), 3*backlog)
-	for r.waiting() < backlog {
-		<-r.wake
-	}
-	r.detach()
-	if err := <-sent; err != nil {
-		t.Fatal(err)
-	}
-	p.wait()
-	r2 := p.attach()
-	next := start()
-	if _, err := next.Write([]byte("banner")); err != nil {
-		t.Fatal(err)
-	}
-	_ = next.Close()
-	p.wait()
-	if got, stale := string(r2.take(100)), r.take(100); got != "banner" || len(stale) != 0 {
-		t.Errorf("the new reader got %q, the old one %q; want banner and nothing", got, stale)
 	}
 }

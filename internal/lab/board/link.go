@@ -1,23 +1,23 @@
-package lab
+package board
 
 import "github.com/bougou/go-ipmi/pkg/types"
 
-// maxCharacters is the character data of one packet: the payload of 255 bytes less the header of 4.
-const maxCharacters = 251
+// MaxCharacters is the character data of one packet: the payload of 255 bytes less the header of 4.
+const MaxCharacters = 251
 
 // Bits of the packet's fourth byte (IPMI 2.0 table 15-2): operations to the BMC, status from it.
 const (
 	controlFlushOut    = 0x01
-	controlBreak       = 0x10
+	ControlBreak       = 0x10
 	statusDeactivating = 0x10
 )
 
-// link is the BMC's half of one SOL exchange (§15.9, §15.11): packet in, packet out. One packet with characters is on
-// its way at a time; it stays in pending until the client has acknowledged all of it. The zero value with write set is
+// Link is the BMC's half of one SOL exchange (§15.9, §15.11): packet in, packet out. One packet with characters is on
+// its way at a time; it stays in pending until the client has acknowledged all of it. The zero value with Write set is
 // a new link.
-type link struct {
-	// write gives characters to the system and returns how many it took.
-	write func([]byte) int
+type Link struct {
+	// Write gives characters to the system and returns how many it took.
+	Write func([]byte) int
 
 	out       uint8  // sequence number of pending
 	pending   []byte // sent and not acknowledged
@@ -28,18 +28,18 @@ type link struct {
 	refused  bool  // not all were taken
 }
 
-// busy says that nothing new may be sent.
-func (l *link) busy() bool { return l.pending != nil }
+// Busy says that nothing new may be sent.
+func (l *Link) Busy() bool { return l.pending != nil }
 
-// transmit sends characters, at most maxCharacters. Not when busy.
-func (l *link) transmit(b []byte) *types.SOLPayloadPacket {
+// Transmit sends characters, at most MaxCharacters. Not when busy.
+func (l *Link) Transmit(b []byte) *types.SOLPayloadPacket {
 	l.pending = b
 	l.out = l.out%15 + 1 // 1 to 15; 0 marks a packet that only acknowledges
 	return l.packet()
 }
 
-// again sends the pending characters once more, nil when there are none or the client does not want them now.
-func (l *link) again() *types.SOLPayloadPacket {
+// Again sends the pending characters once more, nil when there are none or the client does not want them now.
+func (l *Link) Again() *types.SOLPayloadPacket {
 	if l.pending == nil || l.suspended {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (l *link) again() *types.SOLPayloadPacket {
 }
 
 // packet is pending characters, if any, with the acknowledgement of what came in.
-func (l *link) packet() *types.SOLPayloadPacket {
+func (l *Link) packet() *types.SOLPayloadPacket {
 	p := &types.SOLPayloadPacket{AckedSequenceNumber: l.in, AcceptedCharacterCount: l.accepted, NACK: l.refused}
 	if l.pending != nil && !l.suspended {
 		p.SequenceNumber, p.CharacterData = l.out, l.pending
@@ -55,13 +55,13 @@ func (l *link) packet() *types.SOLPayloadPacket {
 	return p
 }
 
-// goodbye is the last packet: the payload is being deactivated.
-func (l *link) goodbye() *types.SOLPayloadPacket {
+// Goodbye is the last packet: the payload is being deactivated.
+func (l *Link) Goodbye() *types.SOLPayloadPacket {
 	return &types.SOLPayloadPacket{AckedSequenceNumber: l.in, AcceptedCharacterCount: l.accepted, ControlByte: statusDeactivating}
 }
 
-// receive takes a packet of the client and returns the answer, nil when it wants none.
-func (l *link) receive(p *types.SOLPayloadPacket) *types.SOLPayloadPacket {
+// Receive takes a packet of the client and returns the answer, nil when it wants none.
+func (l *Link) Receive(p *types.SOLPayloadPacket) *types.SOLPayloadPacket {
 	part := l.acknowledge(p)
 	if p.ControlByte&controlFlushOut != 0 {
 		l.pending, l.suspended, part = nil, false, false
@@ -73,7 +73,7 @@ func (l *link) receive(p *types.SOLPayloadPacket) *types.SOLPayloadPacket {
 		return nil
 	}
 	if p.SequenceNumber != l.in { // else it is a retry: the answer is that of the first time
-		n := min(l.write(p.CharacterData), len(p.CharacterData))
+		n := min(l.Write(p.CharacterData), len(p.CharacterData))
 		l.in, l.accepted, l.refused = p.SequenceNumber, uint8(n), n < len(p.CharacterData)
 	}
 	a := l.packet()
@@ -84,7 +84,7 @@ func (l *link) receive(p *types.SOLPayloadPacket) *types.SOLPayloadPacket {
 }
 
 // acknowledge takes the acknowledging half of a packet (table 15-3). True: what is pending now is to be sent at once.
-func (l *link) acknowledge(p *types.SOLPayloadPacket) bool {
+func (l *Link) acknowledge(p *types.SOLPayloadPacket) bool {
 	if l.pending == nil || p.AckedSequenceNumber != l.out {
 		return false
 	}
