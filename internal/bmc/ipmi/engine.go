@@ -62,6 +62,8 @@ type Engine struct {
 	timer   *time.Timer
 	alarm   time.Time // when timer goes off; zero: it is stopped
 
+	repositories repositories
+
 	routes sync.Map // netip.AddrPort → []*peer: who talks with an address
 }
 

@@ -62,6 +62,13 @@ func (p *peer) do(ctx context.Context, r wire.Request, name string) ([]byte, err
 	return nil, ctx.Err()
 }
 
+// session says how the controller is talked to.
+func (p *peer) session() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.machine.Session()
+}
+
 // input takes a packet of the controller; false says that it is for another peer of the same address.
 func (p *peer) input(id uint32, b []byte) bool {
 	p.mu.Lock()

@@ -113,17 +113,17 @@ func ParseFRU(b []byte) (f FRU, err error) {
 		switch i {
 		case 0:
 			f.Chassis = &FRUArea{Type: a[2]}
-			f.Chassis.read(a[3:], a[2], &f.Chassis.Number, &f.Chassis.Serial)
+			f.Chassis.read(a[3:], &f.Chassis.Number, &f.Chassis.Serial)
 		case 1:
 			f.Board = &FRUArea{}
 			if minutes := uint32(a[3]) | uint32(a[4])<<8 | uint32(a[5])<<16; minutes != 0 {
 				f.Board.Made = time.Date(1996, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(minutes) * time.Minute)
 			}
-			f.Board.read(a[6:], a[2], &f.Board.Vendor, &f.Board.Name, &f.Board.Serial, &f.Board.Number, nil)
+			f.Board.read(a[6:], &f.Board.Vendor, &f.Board.Name, &f.Board.Serial, &f.Board.Number, nil)
 		case 2:
 			f.Product = &FRUArea{}
 			p := f.Product
-			p.read(a[3:], a[2], &p.Vendor, &p.Name, &p.Number, &p.Version, &p.Serial, &p.Asset, nil)
+			p.read(a[3:], &p.Vendor, &p.Name, &p.Number, &p.Version, &p.Serial, &p.Asset, nil)
 		}
 	}
 	f.readRecords(b, records)
@@ -131,7 +131,7 @@ func ParseFRU(b []byte) (f FRU, err error) {
 }
 
 // read takes the fields of an area one after the other; those past the list are custom.
-func (a *FRUArea) read(b []byte, _ byte, fields ...*string) {
+func (a *FRUArea) read(b []byte, fields ...*string) {
 	for i := 0; len(b) > 0 && b[0] != 0xc1; i++ {
 		n := int(b[0] & 0x3f)
 		if len(b) < 1+n {

@@ -174,6 +174,14 @@ func (p *Peer) Owns(id uint32) bool {
 // Open says whether there is a session, on its way or open.
 func (p *Peer) Open() bool { return p.live != nil || p.setup != nil }
 
+// Session names the open session: "suite 17"; empty when there is none.
+func (p *Peer) Session() string {
+	if p.live == nil {
+		return ""
+	}
+	return p.live.suite.String()
+}
+
 // Do queues a request and returns the id that its Answered event will carry. Requests are sent one at a time.
 func (p *Peer) Do(now time.Time, r Request, name string) uint64 {
 	p.ids++

@@ -23,25 +23,24 @@ type Factors struct {
 
 // SensorRecord is one sensor as its SDR describes it (§43.1 to §43.3). A compact record that several sensors share becomes one for each.
 type SensorRecord struct {
-	Owner     byte // slave address of the controller that has the sensor, or the software id of its owner
-	Channel   byte
-	LUN       byte
-	Number    byte
-	Entity    byte // table 43-13
-	Instance  byte
-	Type      byte // table 42-3
-	Reading   byte // event/reading type code, table 42-1: 1 is threshold, 6Fh is sensor-specific
-	Name      string
-	Unit      string
-	Readable  bool // false: it makes events only
-	Analog    bool // a reading is a value
-	Format    byte // of the reading: 0 unsigned, 1 ones' complement, 2 two's complement
-	Linear    byte // linearisation, table 43-1; 70h and above: the factors depend on the reading
-	Factors   Factors
-	Access    byte   // to thresholds: 0 none, 1 readable, 2 settable too, 3 fixed
-	Mask      byte   // thresholds that can be read, in the order of Limits
-	Limits    Limits // of the record; where the mask allows, the controller has the present ones
-	Initially bool   // ignore the sensor when its entity is absent
+	Owner    byte // slave address of the controller that has the sensor, or the software id of its owner
+	Channel  byte
+	LUN      byte
+	Number   byte
+	Entity   byte // table 43-13
+	Instance byte
+	Type     byte // table 42-3
+	Reading  byte // event/reading type code, table 42-1: 1 is threshold, 6Fh is sensor-specific
+	Name     string
+	Unit     string
+	Readable bool // false: it makes events only
+	Analog   bool // a reading is a value
+	Format   byte // of the reading: 0 unsigned, 1 ones' complement, 2 two's complement
+	Linear   byte // linearisation, table 43-1; 70h and above: the factors depend on the reading
+	Factors  Factors
+	Access   byte   // to thresholds: 0 none, 1 readable, 2 settable too, 3 fixed
+	Mask     byte   // thresholds that can be read, in the order of Limits
+	Limits   Limits // of the record; where the mask allows, the controller has the present ones
 }
 
 // Limits are raw thresholds: lower non-critical, critical, non-recoverable, then upper ones (§35.9). Has tells by bit which there are.
@@ -121,7 +120,6 @@ func (r *Repository) addSensor(b []byte) error {
 		return nil
 	}
 	s.Type, s.Reading, s.Readable = b[12], b[13]&0x7f, true
-	s.Initially = b[11]&0x80 != 0
 	s.Unit = unitText(b[20], b[21], b[22])
 	if kind == recordCompact {
 		r.share(s, b[23:])

@@ -1,9 +1,6 @@
 package ipmi
 
-import (
-	"fmt"
-	"math/bits"
-)
+import "fmt"
 
 // Memory is what the SPD of a memory module says.
 type Memory struct {
@@ -19,7 +16,7 @@ type Memory struct {
 var jedecVendors = map[[2]byte]string{
 	{0, 0x2c}: "Micron", {0, 0x4e}: "Samsung", {0, 0x2d}: "SK hynix", {1, 0x18}: "Kingston", {3, 0x0b}: "Nanya", {5, 0x1b}: "Crucial",
 	{2, 0x1e}: "Corsair", {4, 0x4d}: "G.Skill", {1, 0x7a}: "Apacer", {1, 0x4f}: "Transcend", {0, 0x41}: "Infineon", {4, 0x4b}: "A-DATA", {3, 0x25}: "Kingmax",
-	{2, 0x7e}: "Elpida", {4, 0x02}: "ATP", {1, 0x14}: "Smart Modular",
+	{2, 0x7e}: "Elpida", {1, 0x14}: "Smart Modular",
 }
 
 // parseSPD reads the SPD of a DDR3 or DDR4 module (JESD21-C, annexes K and L).
@@ -56,7 +53,7 @@ func parseSPD(b []byte) (*Memory, error) {
 	m.Bytes = int64(256<<20/8) << density * int64(8<<bus) / int64(4<<width) * int64(ranks*dies)
 	bank, code := b[vendor]&0x7f, b[vendor+1]&0x7f
 	m.Vendor = jedecVendors[[2]byte{bank, code}]
-	if m.Vendor == "" && bits.OnesCount8(b[vendor+1])%2 == 1 {
+	if m.Vendor == "" && code != 0 {
 		m.Vendor = fmt.Sprintf("JEDEC bank %d code %02x", bank+1, code)
 	}
 	m.Serial = fmt.Sprintf("%02X%02X%02X%02X", b[serial], b[serial+1], b[serial+2], b[serial+3])

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash"
+	"strconv"
 )
 
 // Suite is a cipher suite by its number in table 22-20.
@@ -19,6 +20,8 @@ const (
 	Suite3  Suite = 3  // RAKP-HMAC-SHA1, HMAC-SHA1-96, AES-CBC-128
 	Suite17 Suite = 17 // RAKP-HMAC-SHA256, HMAC-SHA256-128, AES-CBC-128
 )
+
+func (s Suite) String() string { return "suite " + strconv.Itoa(int(s)) }
 
 // algorithms of a suite: their numbers on the wire (§13.28) and what they are.
 type algorithms struct {
