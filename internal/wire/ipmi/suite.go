@@ -21,7 +21,12 @@ const (
 	Suite17 Suite = 17 // RAKP-HMAC-SHA256, HMAC-SHA256-128, AES-CBC-128
 )
 
-func (s Suite) String() string { return "suite " + strconv.Itoa(int(s)) }
+func (s Suite) String() string {
+	if s == IPMI15 {
+		return "IPMI 1.5, MD5"
+	}
+	return "suite " + strconv.Itoa(int(s))
+}
 
 // algorithms of a suite: their numbers on the wire (§13.28) and what they are.
 type algorithms struct {
@@ -105,6 +110,7 @@ type channel struct {
 	rand         func([]byte)
 	out          uint32 // sequence number of the newest packet sent
 	in           window
+	old          *oldSession // not nil: a session of IPMI 1.5, that has none of the above but ids, sequence and window
 }
 
 func newChannel(x *exchange, suite Suite, sik []byte, rand func([]byte)) *channel {
@@ -122,6 +128,9 @@ func newChannel(x *exchange, suite Suite, sik []byte, rand func([]byte)) *channe
 func (c *channel) seal(kind payloadType, encrypt bool, payload []byte) []byte {
 	if c.out++; c.out == 0 {
 		c.out = 1
+	}
+	if c.old != nil {
+		return appendOld(c.old.authentication, c.old.password, c.bmc, c.out, payload)
 	}
 	const block = aes.BlockSize
 	flags, n := byte(0x40), len(payload)
