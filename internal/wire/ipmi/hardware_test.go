@@ -179,11 +179,11 @@ func TestParseDevice(t *testing.T) {
 }
 
 func TestParseGUID_finds_the_order_of_the_octets(t *testing.T) {
-	const want = "4c4c4544-0051-4abc-8034-b9c04f4e3632"
+	const want = "4c4c4544-0051-4abc-8004-b9c04f4e3632"
 	for name, digits := range map[string]string{
-		"smbios":  "44454c4c5100bc4a8034b9c04f4e3632",
-		"reverse": "32364e4fc0b93480bc4a510044454c4c",
-		"rfc":     "4c4c454400514abc8034b9c04f4e3632",
+		"smbios":  "44454c4c5100bc4a8004b9c04f4e3632",
+		"reverse": "32364e4fc0b90480bc4a510044454c4c",
+		"rfc":     "4c4c454400514abc8004b9c04f4e3632",
 	} {
 		if got, ok := ParseGUID(unhex(t, digits)); !ok || got != want {
 			t.Errorf("%s: got %q %v", name, got, ok)

@@ -327,6 +327,8 @@ func (p *Peer) inputOld(now time.Time, b []byte) {
 		return
 	case s.step == stepActivate && k.session != s.console && k.session != 0:
 		return
+	case s.step == stepActivate && k.authentication == authNone && a.code == CodeOK && len(a.data) > 0 && a.data[0]&0x0f != authNone:
+		return // a session whose packets are proved begins with one that is
 	default:
 		v, err := s.inputOld(a)
 		p.judge(now, v, err)

@@ -73,10 +73,14 @@ func (b *BMC) sayOld(s *session, id uint32, m []byte) {
 
 // answerOld is an answer outside of a session, from and to the addresses of §13.8.
 func (b *BMC) answerOld(cmd, number, code byte, data []byte) {
+	b.sayOld(nil, 0, messageOld(cmd, number, code, data))
+}
+
+func messageOld(cmd, number, code byte, data []byte) []byte {
 	r := protocol.BuildIPMIResponse(6, cmd, number, code, data)
 	r[0], r[3] = 0x81, 0x20
 	r[2], r[len(r)-1] = protocol.Checksum(r[:2]), protocol.Checksum(r[3:len(r)-1])
-	b.sayOld(nil, 0, r)
+	return r
 }
 
 // capabilities answers Get Channel Authentication Capabilities (§13.13, §22.13): IPMI 2.0, or nothing newer than 1.5.
@@ -133,7 +137,7 @@ func (b *BMC) activateOld(number byte, id uint32, data []byte) {
 		}
 		r := binary.LittleEndian.AppendUint32([]byte{kind}, s.id)
 		r = append(binary.LittleEndian.AppendUint32(r, s.inNewest), 4)
-		b.answerOld(0x3a, number, 0, r)
+		b.sayOld(s, id, messageOld(0x3a, number, 0, r))
 		s.inNewest-- // the first one comes under the number that was told
 	}
 }
