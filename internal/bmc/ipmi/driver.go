@@ -142,6 +142,15 @@ func (d *driver) Serial(ctx context.Context) (bmc.Stream, error) {
 	}
 	s := &stream{driver: d, peer: p, changed: sync.NewCond(&p.mu), opened: make(chan struct{})}
 	p.mu.Lock()
+	session := !p.machine.Open()
+	p.mu.Unlock()
+	place, err := d.engine.limits.enter(ctx, p.to, session)
+	if err != nil {
+		d.engine.release(p)
+		return nil, d.explain(what, err)
+	}
+	defer func() { d.engine.limits.leave(place, silence(err)) }()
+	p.mu.Lock()
 	switch {
 	case p.closed:
 		p.mu.Unlock()
@@ -166,7 +175,8 @@ func (d *driver) Serial(ctx context.Context) (bmc.Stream, error) {
 	case <-s.opened:
 	case <-ctx.Done():
 		_ = s.Close()
-		return nil, d.explainSent(what, ctx.Err(), p)
+		err = ctx.Err()
+		return nil, d.explainSent(what, err, p)
 	}
 	p.mu.Lock()
 	err = s.err

@@ -14,6 +14,7 @@
 package ipmi
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"crypto/rand"
@@ -43,6 +44,11 @@ type Options struct {
 	KeepAlive time.Duration
 	// Waits are the times between the sendings of a packet and after the last one; 0.5, 1, 2, 4 s when nil.
 	Waits []time.Duration
+	// SubnetInFlight is how many controllers of a subnet (IPv4 /24, IPv6 /64) are asked at once; 1024 when zero. Those
+	// that do not answer are not counted.
+	SubnetInFlight int
+	// SubnetSessions is how many sessions are begun in a second in a subnet; 5000 when zero.
+	SubnetSessions int
 	// Log gets sessions opened and lost at level debug. Nil is silent.
 	Log *slog.Logger
 }
@@ -63,6 +69,7 @@ type Engine struct {
 	alarm   time.Time // when timer goes off; zero: it is stopped
 
 	repositories repositories
+	limits       limits
 
 	routes sync.Map // netip.AddrPort → []*peer: who talks with an address
 }
@@ -85,6 +92,12 @@ func New(o Options) (*Engine, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{opt: o, log: o.Log, sockets: map[bool][]*net.UDPConn{}, peers: map[key]*peer{}, suites: map[netip.AddrPort]wire.Suite{}}
+	e.limits = limits{
+		inFlight: cmp.Or(o.SubnetInFlight, usualSubnetInFlight), rate: float64(cmp.Or(o.SubnetSessions, usualSubnetSessions)), patience: 500 * time.Millisecond,
+	}
+	if len(o.Waits) > 0 {
+		e.limits.patience = o.Waits[0]
+	}
 	e.timer = time.AfterFunc(time.Hour, e.ring)
 	e.timer.Stop()
 	return e, nil

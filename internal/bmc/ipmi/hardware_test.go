@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -13,6 +14,8 @@ import (
 
 	"muster/internal/bmc"
 	"muster/internal/model"
+	wire "muster/internal/wire/ipmi"
+	"muster/internal/wire/ipmi/ipmitest"
 )
 
 // octets writes them as ipmi_sim's commands want them.
@@ -430,4 +433,61 @@ func tool(tb testing.TB, s *simBMC, command string) string {
 		tb.Logf("%s: %v", command, err)
 	}
 	return string(out)
+}
+
+// ipmi_sim speaks IPMI 1.5 as well: here as if it had nothing newer.
+func TestSim_session_of_IPMI_15(t *testing.T) {
+	s := startSimWith(t, "127.9.200.11", "", simHardware())
+	to := netip.AddrPortFrom(netip.MustParseAddr(s.address), uint16(s.port))
+	old := func() *Engine {
+		e := startEngine(t, Options{})
+		e.suites[to] = wire.IPMI15
+		return e
+	}
+	d := old().Open(s.target())
+	if err := d.SetPower(t.Context(), bmc.On); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Power(t.Context()); err != nil || got != bmc.PowerOn {
+		t.Errorf("power: %q %v", got, err)
+	}
+	info, err := d.Info(t.Context())
+	if err != nil || info.Session != "IPMI 1.5, MD5" {
+		t.Errorf("session %q, %v", info.Session, err)
+	}
+	now, err := startEngine(t, Options{}).Open(s.target()).Sensors(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.Sensors(t.Context())
+	if diff := cmp.Diff(now, all); err != nil || diff != "" {
+		t.Errorf("sensors over 1.5 and 2.0 differ: %v %s", err, diff)
+	}
+	_, err = d.Serial(t.Context())
+	wantError(t, err, bmc.Unsupported, "cannot do this")
+	unknown := s.target()
+	unknown.User = "root"
+	_, err = old().Open(unknown).Power(t.Context())
+	wantError(t, err, bmc.Refused, "refused user root")
+	wrong := s.target()
+	wrong.Password = model.NewSecret("guess")
+	e := startEngine(t, Options{Waits: hasty})
+	e.suites[to] = wire.IPMI15
+	_, err = e.Open(wrong).Power(t.Context())
+	wantError(t, err, bmc.Refused, "wrong password")
+}
+
+func TestEngine_finds_IPMI_15_where_there_is_nothing_else(t *testing.T) {
+	s := startStub(t, "127.0.0.1", 0)
+	s.with(func(b *ipmitest.BMC) { b.Faults.Only15, b.On = true, true })
+	e := startEngine(t, Options{Waits: hasty})
+	for range 2 {
+		if got, err := e.Open(s.target()).Power(t.Context()); err != nil || got != bmc.PowerOn {
+			t.Errorf("got %q %v", got, err)
+		}
+	}
+	target := s.target()
+	target.Cipher = 17
+	_, err := startEngine(t, Options{Waits: hasty}).Open(target).Power(t.Context())
+	wantError(t, err, bmc.Timeout, "does not answer")
 }
