@@ -144,12 +144,12 @@ func (d *driver) Serial(ctx context.Context) (bmc.Stream, error) {
 	p.mu.Lock()
 	session := !p.machine.Open()
 	p.mu.Unlock()
-	place, err := d.engine.limits.enter(ctx, p.to, session)
+	pass, err := d.engine.limits.enter(ctx, p.to, session)
 	if err != nil {
 		d.engine.release(p)
 		return nil, d.explain(what, err)
 	}
-	defer func() { d.engine.limits.leave(place, silence(err)) }()
+	defer func() { d.engine.limits.leave(pass, silence(err)) }()
 	p.mu.Lock()
 	switch {
 	case p.closed:

@@ -44,10 +44,11 @@ type Options struct {
 	KeepAlive time.Duration
 	// Waits are the times between the sendings of a packet and after the last one; 0.5, 1, 2, 4 s when nil.
 	Waits []time.Duration
-	// SubnetInFlight is how many controllers of a subnet (IPv4 /24, IPv6 /64) are asked at once; 1024 when zero. Those
-	// that do not answer are not counted.
+	// InFlight is how many controllers are asked at once, 1024 when zero; those that do not answer are not counted.
+	InFlight int
+	// SubnetInFlight is how many controllers of a subnet (IPv4 /24, IPv6 /64) are asked at once, 512 when zero.
 	SubnetInFlight int
-	// SubnetSessions is how many sessions are begun in a second in a subnet; 5000 when zero.
+	// SubnetSessions is how many sessions are begun in a second in a subnet, 5000 when zero.
 	SubnetSessions int
 	// Log gets sessions opened and lost at level debug. Nil is silent.
 	Log *slog.Logger
@@ -93,7 +94,9 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{opt: o, log: o.Log, sockets: map[bool][]*net.UDPConn{}, peers: map[key]*peer{}, suites: map[netip.AddrPort]wire.Suite{}}
 	e.limits = limits{
-		inFlight: cmp.Or(o.SubnetInFlight, usualSubnetInFlight), rate: float64(cmp.Or(o.SubnetSessions, usualSubnetSessions)), patience: 500 * time.Millisecond,
+		all:      gate{most: cmp.Or(o.InFlight, usualInFlight)},
+		subnet:   gate{most: cmp.Or(o.SubnetInFlight, usualSubnetInFlight), rate: float64(cmp.Or(o.SubnetSessions, usualSubnetSessions))},
+		patience: 500 * time.Millisecond,
 	}
 	if len(o.Waits) > 0 {
 		e.limits.patience = o.Waits[0]

@@ -44,7 +44,7 @@ func (d *driver) explain(what string, err error) *bmc.Error {
 	var crowded *crowdedError
 	switch {
 	case errors.As(err, &crowded):
-		e.Kind, e.Why, e.Do = bmc.Busy, name+" was not asked in time: too many others of its subnet are", "Try again, or give more time"
+		e.Kind, e.Why, e.Do = bmc.Busy, name+" was not asked in time: too many others are", "Try again, or give more time"
 	case errors.As(err, &w):
 		explainWire(e, w, name, t)
 	case errors.Is(err, context.DeadlineExceeded):

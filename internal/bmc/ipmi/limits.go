@@ -8,28 +8,32 @@ import (
 	"time"
 )
 
-// Limits of a subnet when [Options] say nothing. The networks of controllers are slow and their switches small: what comes at once from 10,000 of them, and
-// the address resolution before it, is lost there and asked again.
+// Limits when [Options] say nothing. The networks of controllers are slow and their switches small: what comes at once from 10,000 of them, and the address
+// resolution before it, is lost there and asked again. So are answers for which a socket of ours has no room, which is what the limit of all is for: with
+// 10,000 controllers asked at once on a busy machine a thousand answers were lost, with 1024 at once none.
 const (
-	usualSubnetInFlight = 1024
+	usualInFlight       = 1024
+	usualSubnetInFlight = 512
 	usualSubnetSessions = 5000
 )
 
-// limits bounds what goes on at once in a subnet: controllers that are asked, and sessions begun in a second. Beside it each controller is asked one thing at
-// a time. Dead controllers do not keep live ones waiting: a request that nobody answers gives its place up after a while, and the next one to a controller that
-// was silent takes none.
+// limits bounds what goes on at once: controllers that are asked, in all and in a subnet, and sessions begun in a second in a subnet. Beside it each controller
+// is asked one thing at a time. Dead controllers do not keep live ones waiting: a request that nobody answers gives its place up after a while, and the next
+// one to a controller that was silent takes none.
 type limits struct {
-	inFlight int           // controllers of a subnet
-	rate     float64       // sessions of a subnet in a second, and at once
+	all      gate
+	subnet   gate          // what that of each subnet begins as
 	patience time.Duration // after which a place counts as free
 
 	mu      sync.Mutex
-	subnets map[netip.Prefix]*subnet
+	subnets map[netip.Prefix]*gate
 	silent  map[netip.AddrPort]bool
 }
 
-// subnet is one of those that something goes on in.
-type subnet struct {
+// gate lets so many pass at once, and so many sessions a second.
+type gate struct {
+	most   int
+	rate   float64   // sessions in a second, and at once; 0: any
 	places list.List // of *place, the oldest first
 	queue  list.List // of *place that wait
 	tokens float64   // sessions that may begin now
@@ -37,14 +41,19 @@ type subnet struct {
 	timer  *time.Timer // rings for the queue; nil: nobody waits
 }
 
-// place is one request's, in the queue or in flight.
+// place is one request's at a gate, in the queue or in flight.
 type place struct {
-	subnet   *subnet
-	of       netip.AddrPort
+	gate     *gate
 	element  *list.Element
 	since    time.Time
 	session  bool          // begins a session
-	admitted chan struct{} // closed when it may
+	admitted chan struct{} // closed when it may go on
+}
+
+// pass is one request that may go on: its places, nil where it takes none.
+type pass struct {
+	of     netip.AddrPort
+	places [2]*place
 }
 
 // subnetOf is the network of a controller by custom: there is no way to know its true size.
@@ -60,47 +69,63 @@ func subnetOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// enter waits until a request may go on; the place is to be given back to leave, once. session says that it begins one.
-func (l *limits) enter(ctx context.Context, to netip.AddrPort, session bool) (*place, error) {
-	now := time.Now()
+// enter waits until a request may go on; the pass is to be given back to leave, once. session says that it begins one.
+func (l *limits) enter(ctx context.Context, to netip.AddrPort, session bool) (*pass, error) {
+	p := &pass{of: to}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.silent[to] {
+		return p, nil
+	}
 	key := subnetOf(to.Addr())
 	s := l.subnets[key]
 	if s == nil {
 		if l.subnets == nil {
-			l.subnets, l.silent = map[netip.Prefix]*subnet{}, map[netip.AddrPort]bool{}
+			l.subnets, l.silent = map[netip.Prefix]*gate{}, map[netip.AddrPort]bool{}
 		}
-		s = &subnet{tokens: l.rate, filled: now}
+		s = &gate{most: l.subnet.most, rate: l.subnet.rate, tokens: l.subnet.rate, filled: time.Now()}
 		l.subnets[key] = s
 	}
-	p := &place{subnet: s, of: to, session: session}
-	if l.silent[to] || s.queue.Len() == 0 && l.admit(s, p, now) {
-		l.mu.Unlock()
+	for i, g := range []*gate{s, &l.all} {
+		var err error
+		if p.places[i], err = l.wait(ctx, g, session); err != nil {
+			l.free(p)
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// wait passes one gate. The mutex is held, but not while it waits.
+func (l *limits) wait(ctx context.Context, g *gate, session bool) (*place, error) {
+	now := time.Now()
+	p := &place{gate: g, session: session && g.rate > 0}
+	if g.queue.Len() == 0 && l.admit(p, now) {
 		return p, nil
 	}
 	p.admitted = make(chan struct{})
-	p.element = s.queue.PushBack(p)
-	l.serve(s, now)
+	p.element = g.queue.PushBack(p)
+	l.serve(g, now)
 	l.mu.Unlock()
 	select {
 	case <-p.admitted:
+		l.mu.Lock()
 		return p, nil
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	select {
 	case <-p.admitted: // both at once
-		l.free(p)
+		p.remove()
 	default:
-		s.queue.Remove(p.element)
+		g.queue.Remove(p.element)
 	}
-	l.serve(s, time.Now())
+	l.serve(g, time.Now())
 	return nil, &crowdedError{ctx.Err()}
 }
 
-// leave gives a place back, and says whether the controller was silent.
-func (l *limits) leave(p *place, silent bool) {
+// leave gives a pass back, and says whether the controller was silent.
+func (l *limits) leave(p *pass, silent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if silent {
@@ -109,15 +134,25 @@ func (l *limits) leave(p *place, silent bool) {
 		delete(l.silent, p.of)
 	}
 	l.free(p)
-	if p.subnet.queue.Len() > 0 {
-		l.serve(p.subnet, time.Now())
+}
+
+// free takes the places of a pass, and lets in who waits for them.
+func (l *limits) free(p *pass) {
+	for _, x := range p.places {
+		if x == nil {
+			continue
+		}
+		x.remove()
+		if x.gate.queue.Len() > 0 {
+			l.serve(x.gate, time.Now())
+		}
 	}
 }
 
-// free takes a place that is in flight and was not given up yet.
-func (l *limits) free(p *place) {
+// remove takes a place that is in flight and was not given up yet.
+func (p *place) remove() {
 	if p.element != nil {
-		p.subnet.places.Remove(p.element)
+		p.gate.places.Remove(p.element)
 		p.element = nil
 	}
 }
@@ -125,63 +160,64 @@ func (l *limits) free(p *place) {
 // crowdedError says that a request was not sent in time because of others.
 type crowdedError struct{ err error }
 
-func (e *crowdedError) Error() string { return "waiting for others of the subnet: " + e.err.Error() }
+func (e *crowdedError) Error() string { return "waiting for others: " + e.err.Error() }
 func (e *crowdedError) Unwrap() error { return e.err }
 
 // admit lets a place in when there is room.
-func (l *limits) admit(s *subnet, p *place, now time.Time) bool {
-	for s.places.Len() >= l.inFlight {
-		oldest := s.places.Front().Value.(*place)
+func (l *limits) admit(p *place, now time.Time) bool {
+	g := p.gate
+	for g.places.Len() >= g.most {
+		oldest := g.places.Front().Value.(*place)
 		if now.Sub(oldest.since) < l.patience {
 			return false
 		}
-		l.free(oldest)
+		oldest.remove()
 	}
 	if p.session {
-		s.tokens = min(l.rate, s.tokens+now.Sub(s.filled).Seconds()*l.rate)
-		s.filled = now
-		if s.tokens < 1 {
+		g.tokens = min(g.rate, g.tokens+now.Sub(g.filled).Seconds()*g.rate)
+		g.filled = now
+		if g.tokens < 1 {
 			return false
 		}
-		s.tokens--
+		g.tokens--
 	}
 	p.since = now
-	p.element = s.places.PushBack(p)
+	p.element = g.places.PushBack(p)
 	return true
 }
 
 // serve lets in who waits, and sets the timer for the next.
-func (l *limits) serve(s *subnet, now time.Time) {
-	for s.queue.Len() > 0 {
-		e := s.queue.Front()
+func (l *limits) serve(g *gate, now time.Time) {
+	for g.queue.Len() > 0 {
+		e := g.queue.Front()
 		p := e.Value.(*place)
-		if !l.admit(s, p, now) {
+		if !l.admit(p, now) {
 			break
 		}
-		s.queue.Remove(e)
+		g.queue.Remove(e)
 		close(p.admitted)
 	}
-	if s.queue.Len() == 0 {
-		if s.timer != nil {
-			s.timer.Stop()
-			s.timer = nil
+	if g.queue.Len() == 0 {
+		if g.timer != nil {
+			g.timer.Stop()
+			g.timer = nil
 		}
 		return
 	}
 	wait := time.Millisecond // for a token
-	if s.places.Len() >= l.inFlight {
-		wait = max(wait, l.patience-now.Sub(s.places.Front().Value.(*place).since))
+	if g.places.Len() >= g.most {
+		wait = max(wait, l.patience-now.Sub(g.places.Front().Value.(*place).since))
 	}
-	if s.timer != nil {
-		s.timer.Reset(wait)
+	if g.timer != nil {
+		g.timer.Reset(wait)
 		return
 	}
-	s.timer = time.AfterFunc(wait, func() {
+	g.timer = time.AfterFunc(wait, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if s.timer != nil {
-			s.timer = nil
-			l.serve(s, time.Now())
+		if g.timer != nil {
+			g.timer = nil
+			l.serve(g, time.Now())
 		}
 	})
 }

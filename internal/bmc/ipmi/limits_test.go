@@ -13,9 +13,13 @@ func testAddress(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 250), byte(i%250 + 1)}), Port)
 }
 
+func testLimits(most, rate int, patience time.Duration) *limits {
+	return &limits{all: gate{most: 1 << 20}, subnet: gate{most: most, rate: float64(rate)}, patience: patience}
+}
+
 func TestLimits_as_many_at_once_as_allowed_and_in_order(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := limits{inFlight: 3, rate: 1000, patience: time.Hour}
+		l := testLimits(3, 1000, time.Hour)
 		var mu sync.Mutex
 		at, most, done := 0, 0, 0
 		var wg sync.WaitGroup
@@ -47,7 +51,7 @@ func TestLimits_as_many_at_once_as_allowed_and_in_order(t *testing.T) {
 
 func TestLimits_sessions_in_a_second(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := limits{inFlight: 100000, rate: 500, patience: time.Second}
+		l := testLimits(100000, 500, time.Second)
 		begin := time.Now()
 		var wg sync.WaitGroup
 		for i := range 1500 {
@@ -75,8 +79,8 @@ func TestLimits_sessions_in_a_second(t *testing.T) {
 
 func TestLimits_the_silent_give_their_place_up(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := limits{inFlight: 2, rate: 1000, patience: 500 * time.Millisecond}
-		var dead []*place
+		l := testLimits(2, 1000, 500*time.Millisecond)
+		var dead []*pass
 		for i := range 2 {
 			p, err := l.enter(t.Context(), testAddress(i), false)
 			if err != nil {
@@ -108,7 +112,7 @@ func TestLimits_the_silent_give_their_place_up(t *testing.T) {
 
 func TestLimits_who_gives_up_waiting_leaves_the_queue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := limits{inFlight: 1, rate: 1000, patience: time.Hour}
+		l := testLimits(1, 1000, time.Hour)
 		first, _ := l.enter(t.Context(), testAddress(0), false)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -123,8 +127,34 @@ func TestLimits_who_gives_up_waiting_leaves_the_queue(t *testing.T) {
 			l.leave(p, false)
 		}
 		s := l.subnets[subnetOf(testAddress(0).Addr())]
-		if s.queue.Len() != 0 || s.places.Len() != 0 || s.timer != nil {
-			t.Errorf("%d wait, %d are in flight, timer %v", s.queue.Len(), s.places.Len(), s.timer)
+		for _, g := range []*gate{s, &l.all} {
+			if g.queue.Len() != 0 || g.places.Len() != 0 || g.timer != nil {
+				t.Errorf("%d wait, %d are in flight, timer %v", g.queue.Len(), g.places.Len(), g.timer)
+			}
+		}
+	})
+}
+
+func TestLimits_in_all(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := testLimits(10, 1000, time.Hour)
+		l.all.most = 2
+		var wg sync.WaitGroup
+		for i := range 10 { // each in a subnet of its own
+			wg.Go(func() {
+				p, err := l.enter(t.Context(), testAddress(i*250), false)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Second) // simulated: the request is on its way
+				l.leave(p, false)
+			})
+		}
+		begin := time.Now()
+		wg.Wait()
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("10 requests of 1 s, two at once, took %v", took)
 		}
 	})
 }

@@ -40,12 +40,12 @@ func (p *peer) do(ctx context.Context, r wire.Request, name string) ([]byte, err
 	p.mu.Lock()
 	session := !p.machine.Open()
 	p.mu.Unlock()
-	place, err := p.engine.limits.enter(ctx, p.to, session)
+	pass, err := p.engine.limits.enter(ctx, p.to, session)
 	if err != nil {
 		return nil, err
 	}
 	data, err := p.doNow(ctx, r, name)
-	p.engine.limits.leave(place, silence(err))
+	p.engine.limits.leave(pass, silence(err))
 	return data, err
 }
 

@@ -1,22 +1,25 @@
 package ipmi
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"muster/internal/bmc"
 )
 
-// BenchmarkPower_beside_ipmipower asks 200 processes of ipmi_sim for their power, by FreeIPMI's ipmipower and by a cold
+// BenchmarkPower_beside_ipmipower asks 500 processes of ipmi_sim for their power, by FreeIPMI's ipmipower and by a cold
 // engine in turns, and reports how much of ipmipower's time we need (below 1: less).
 func BenchmarkPower_beside_ipmipower(b *testing.B) {
-	const n = 200
+	const n = 500
 	if _, err := exec.LookPath("ipmipower"); err != nil {
 		b.Skip("ipmipower is not installed (Debian: freeipmi-tools)")
 	}
@@ -76,4 +79,133 @@ func BenchmarkPower_beside_ipmipower(b *testing.B) {
 	b.ReportMetric(float64(ours)/float64(theirs), "wall-ratio")
 	b.ReportMetric(float64(missed), "ipmipower-missed")
 	b.ReportMetric(float64(ourCPU)/float64(theirCPU), "cpu-ratio")
+}
+
+// fleetHosts names BMCs of the fleet from one number up to another.
+func fleetHosts(from, to int) string {
+	var all []string
+	for i := from; i < to; i++ {
+		all = append(all, fmt.Sprintf("%s:%d", fleetAddress(i), fleetPort))
+	}
+	return strings.Join(all, ",")
+}
+
+// BenchmarkFleet_beside_ipmipower asks the fleet of stubs for its power: ipmipower, then we cold and warm, with 5 % of the BMCs dead where there are 10,000.
+// It reports when the live ones have answered, and the processor time of the whole; ratios below 1 are ours.
+func BenchmarkFleet_beside_ipmipower(b *testing.B) {
+	if _, err := exec.LookPath("ipmipower"); err != nil {
+		b.Skip("ipmipower is not installed (Debian: freeipmi-tools)")
+	}
+	conf := b.TempDir() + "/ipmipower.conf"
+	if err := os.WriteFile(conf, []byte("username admin\npassword secret\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for _, size := range []struct{ n, dead int }{{200, 0}, {500, 0}, {500, 25}, {10000, 500}} {
+		b.Run(fmt.Sprintf("n=%d/dead=%d", size.n, size.dead), func(b *testing.B) {
+			live := size.n - size.dead
+			startFleet(b, live)
+			var theirs, cold, warm, theirCPU, coldCPU, warmCPU time.Duration
+			missed := 0
+			for b.Loop() {
+				wall, cpu, got := theirPower(b, conf, size.n, live)
+				missed += live - got
+				theirs += wall
+				theirCPU += cpu
+				e, err := New(Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				wall, cpu = ourPower(b, e, size.n, live)
+				cold += wall
+				coldCPU += cpu
+				wall, cpu = ourPower(b, e, size.n, live)
+				warm += wall
+				warmCPU += cpu
+				_ = e.Close()
+			}
+			per := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(b.N) / 1000 }
+			for name, d := range map[string]time.Duration{
+				"ipmipower-ms": theirs, "ipmipower-cpu-ms": theirCPU, "cold-ms": cold, "cold-cpu-ms": coldCPU, "warm-ms": warm, "warm-cpu-ms": warmCPU,
+			} {
+				b.ReportMetric(per(d), name)
+			}
+			b.ReportMetric(float64(cold)/float64(theirs), "cold-wall-ratio")
+			b.ReportMetric(float64(warm)/float64(theirs), "warm-wall-ratio")
+			b.ReportMetric(float64(coldCPU)/float64(theirCPU), "cold-cpu-ratio")
+			b.ReportMetric(float64(missed), "ipmipower-missed")
+		})
+	}
+}
+
+// theirPower runs ipmipower and tells when the live BMCs had answered, or it ended. It is stopped then: dead ones cost it 20 s. Of more than 500 BMCs it
+// loses most, so it gets them in portions of 500, each with its share of dead ones.
+func theirPower(b *testing.B, conf string, n, live int) (wall, cpu time.Duration, got int) {
+	b.Helper()
+	portions := (n + 499) / 500
+	for k := range portions {
+		from, to, want := live*k/portions, live*(k+1)/portions, 0
+		hosts := fleetHosts(from, to)
+		if live < n {
+			hosts += "," + fleetHosts(live+(n-live)*k/portions, live+(n-live)*(k+1)/portions)
+		}
+		c := exec.Command("ipmipower", "--config-file", conf, "-h", hosts, "-D", "LAN_2_0", "-I", "3", "-l", "admin", "-W", "opensesspriv", "--stat")
+		out, err := c.StdoutPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		begin := time.Now()
+		if err := c.Start(); err != nil {
+			b.Fatal(err)
+		}
+		last := time.Duration(0)
+		for s := bufio.NewScanner(out); want < to-from && s.Scan(); {
+			if strings.HasSuffix(s.Text(), ": off") {
+				want++
+				last = time.Since(begin)
+			}
+		}
+		_ = c.Process.Kill()
+		_ = c.Wait()
+		wall += last
+		cpu += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+		got += want
+	}
+	return wall, cpu, got
+}
+
+// ourPower asks all and tells when the live ones had answered; the dead ones are given up then.
+func ourPower(b *testing.B, e *Engine, n, live int) (wall, cpu time.Duration) {
+	b.Helper()
+	before, begin := processorTime(), time.Now()
+	ctx, cancel := context.WithCancel(b.Context())
+	var dead sync.WaitGroup
+	for i := live; i < n; i++ {
+		dead.Go(func() { _, _ = e.Open(fleetTarget(i, 3)).Power(ctx) })
+	}
+	if got := askAll(ctx, e, live, func(i int) bmc.Target { return fleetTarget(i, 3) }); got != live {
+		b.Fatalf("%d of %d answered", got, live)
+	}
+	wall = time.Since(begin)
+	cancel()
+	dead.Wait()
+	return wall, processorTime() - before
+}
+
+// BenchmarkDeadlines is the heap with 10,000 peers: one deadline set and one due, which is more than a command that is answered in time costs.
+func BenchmarkDeadlines(b *testing.B) {
+	const n = 10000
+	var d deadlines
+	now := time.Now()
+	peers := make([]*peer, n)
+	for i := range peers {
+		peers[i] = &peer{place: -1}
+		d.set(peers[i], now.Add(time.Duration(i*7919%n)*time.Millisecond))
+	}
+	i := 0
+	for b.Loop() {
+		p := d[0]
+		d.set(p, time.Time{})
+		i++
+		d.set(p, now.Add(time.Duration(n+i*7919%n)*time.Millisecond))
+	}
 }
