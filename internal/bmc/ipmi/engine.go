@@ -1,4 +1,4 @@
-// Package ipmi drives BMCs over IPMI 2.0: all of them over a few UDP sockets and one timer.
+// Package ipmi drives BMCs over IPMI 2.0, or 1.5 where there is nothing else: all of them over a few UDP sockets and one timer.
 //
 // The talk itself is decided in wire/ipmi; here are the sockets, the clock and the locks around it:
 //
@@ -9,7 +9,8 @@
 //
 // A session is opened when the first command needs it, shared by all drivers of the same controller and user, kept
 // alive while used, and closed after two minutes without use; so a second command is one round trip. A controller that
-// does not answer costs its repetitions and nothing else: nobody waits behind it. Nothing runs while nothing is asked,
+// does not answer costs its repetitions and nothing else: nobody waits behind it. How many are asked at once is limited, in
+// all and in a subnet, as are the sessions begun in a second there; see [Options]. Nothing runs while nothing is asked,
 // and an idle serial line costs one packet in 30 seconds.
 package ipmi
 

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -487,7 +488,123 @@ func TestEngine_finds_IPMI_15_where_there_is_nothing_else(t *testing.T) {
 		}
 	}
 	target := s.target()
-	target.Cipher = 17
-	_, err := startEngine(t, Options{Waits: hasty}).Open(target).Power(t.Context())
-	wantError(t, err, bmc.Timeout, "does not answer")
+	target.Cipher = 17 // the first to try, not the only one
+	if _, err := startEngine(t, Options{Waits: hasty}).Open(target).Power(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// records are those of two sensors, as the wire has them.
+func records() [][]byte {
+	var all [][]byte
+	for _, x := range simSensors[:2] {
+		_, line, _ := strings.Cut(x.commands(), "main_sdr_add 0x20 ")
+		var b []byte
+		for f := range strings.FieldsSeq(line) {
+			n, _ := strconv.ParseUint(f, 0, 8)
+			b = append(b, byte(n))
+		}
+		all = append(all, b)
+	}
+	return all
+}
+
+func TestDriver_reads_the_repository_when_it_has_changed(t *testing.T) {
+	e := startEngine(t, Options{})
+	var stubs []*stub
+	for range 2 {
+		s := startStub(t, "127.0.0.1", 0)
+		s.with(func(b *ipmitest.BMC) {
+			b.Hardware = ipmitest.Hardware{Records: records(), Changed: 1, Readings: map[byte][]byte{1: {41, 0xc0, 0}, 2: {0, 0xe0, 0}}}
+		})
+		stubs = append(stubs, s)
+	}
+	read := func(s *stub) (n int) {
+		all, err := e.Open(s.target()).Sensors(t.Context())
+		if err != nil || len(all) != 2 || *all[0].Value != 41 || *all[0].HighWarning != 85 || all[1].Value != nil || all[1].Health != bmc.Absent {
+			t.Fatalf("got %v %v", all, err)
+		}
+		s.with(func(b *ipmitest.BMC) { n = b.Hardware.Reads })
+		return n
+	}
+	first := read(stubs[0])
+	if again := read(stubs[0]); first == 0 || again != first {
+		t.Errorf("the records were asked for %d times, then %d times in all", first, again)
+	}
+	stubs[0].with(func(b *ipmitest.BMC) { b.Hardware.Changed++ })
+	if third := read(stubs[0]); third <= first {
+		t.Error("a changed repository is not read again")
+	}
+	read(stubs[1])
+	if n := len(e.repositories.same); n != 1 {
+		t.Errorf("the same records are kept %d times", n)
+	}
+}
+
+func TestDriver_sets_the_LAN(t *testing.T) {
+	s := startStub(t, "127.0.0.1", 0)
+	s.with(func(b *ipmitest.BMC) {
+		b.Hardware.LAN = map[byte][]byte{3: {10, 0, 0, 5}, 4: {2}, 5: {2, 0, 0, 0, 0, 1}, 6: {255, 0, 0, 0}, 12: {0, 0, 0, 0}, 20: {0, 0}}
+	})
+	d := startEngine(t, Options{Waits: hasty}).Open(s.target())
+	if _, err := d.Set(t.Context(), []bmc.Setting{
+		{Name: "lan.address", Value: "10.1.0.7"},
+		{Name: "lan.vlan", Value: "70"},
+		{Name: "lan.source", Value: "static"},
+		{Name: "lan.netmask", Value: "255.255.0.0"},
+		{Name: "lan.gateway", Value: "10.1.0.1"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.with(func(b *ipmitest.BMC) {
+		want := map[byte][]byte{0: {0}, 3: {10, 1, 0, 7}, 4: {1}, 5: {2, 0, 0, 0, 0, 1}, 6: {255, 255, 0, 0}, 12: {10, 1, 0, 1}, 20: {70, 0x80}}
+		if diff := cmp.Diff(want, b.Hardware.LAN); diff != "" {
+			t.Error(diff)
+		}
+		b.Hardware.Leaves = true
+	})
+	all, err := d.Settings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, x := range all {
+		got[x.Name] = x.Value
+	}
+	want := map[string]string{
+		"lan.address": "10.1.0.7", "lan.source": "static", "lan.netmask": "255.255.0.0", "lan.gateway": "10.1.0.1", "lan.vlan": "70", "lan.mac": "02:00:00:00:00:01",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	_, err = d.Set(t.Context(), []bmc.Setting{{Name: "lan.address", Value: "10.1.0.8"}})
+	wantError(t, err, bmc.Lost, "does not answer at this address any more. Set bmc.address")
+}
+
+func TestDriver_erases_the_log_and_resets_the_controller(t *testing.T) {
+	s := startStub(t, "127.0.0.1", 0)
+	event := []byte{0, 0, 2, 0, 0, 0, 0x66, 0x20, 0, 4, 1, 1, 1, 0x59, 91, 90}
+	s.with(func(b *ipmitest.BMC) {
+		b.Hardware = ipmitest.Hardware{Events: [][]byte{event, event}, Cancel: 2, Erasing: 2}
+	})
+	d := startEngine(t, Options{Waits: hasty}).Open(s.target())
+	all, err := d.EventLog(t.Context())
+	if err != nil || len(all) != 2 || !all[0].Time.Equal(time.Unix(simEvents, 0)) || all[0].Sensor != "sensor 1" {
+		t.Errorf("got %v %v", all, err)
+	}
+	if err := d.ClearEventLog(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := d.ResetController(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.with(func(b *ipmitest.BMC) {
+		if len(b.Hardware.Events) != 0 || b.Hardware.Erasing != 0 || b.Hardware.Resets != 1 {
+			t.Errorf("left: %+v", b.Hardware)
+		}
+		b.Faults.Mute = true
+	})
+	if err := d.ResetController(t.Context()); err != nil { // many go without an answer
+		t.Error(err)
+	}
 }

@@ -11,8 +11,8 @@ import (
 type Config struct {
 	User     string // at most 16 octets
 	Password string // at most 20 octets
-	// Suite is tried first; a BMC that refuses 17 is tried with 3. Zero means 17, and IPMI 1.5 for a BMC that says that it
-	// has nothing else. Known, when not zero, is what an earlier session of the same BMC has found.
+	// Suite is tried first; zero means 17. A BMC that refuses 17 is tried with 3, one that does not answer and then says
+	// that it has nothing else with IPMI 1.5. Known, when not zero, is what an earlier session of the same BMC has found.
 	Suite Suite
 	Known Suite
 	// Rand fills the slice with random octets: session ids, nonces, initialization vectors.
@@ -126,14 +126,12 @@ func NewPeer(c Config) (*Peer, error) {
 	if len(c.Password) > 20 {
 		return nil, fmt.Errorf("the password is longer than the 20 octets that IPMI allows")
 	}
-	old := c.Suite == 0
-	if old {
+	if c.Suite == 0 {
 		c.Suite = Suite17
 	}
-	if len(c.Password) > 16 || !old && c.Known == IPMI15 {
-		if old = false; c.Known == IPMI15 {
-			c.Known = c.Suite
-		}
+	old := len(c.Password) <= 16 // a longer one cannot be said in IPMI 1.5
+	if !old && c.Known == IPMI15 {
+		c.Known = c.Suite
 	}
 	if c.Known == 0 {
 		c.Known = c.Suite

@@ -148,7 +148,7 @@ func (b *BMC) Tick(now time.Time) {
 
 // Input takes a packet of the console.
 func (b *BMC) Input(now time.Time, pkt []byte) {
-	if b.Faults.Mute || b.old(now, pkt) || b.Faults.Only15 {
+	if b.Faults.Mute || b.Hardware.gone || b.old(now, pkt) || b.Faults.Only15 {
 		return
 	}
 	id, seq, kind, flags, payload, ok := protocol.ParseRMCPPlusHeader(pkt)

@@ -15,10 +15,14 @@ type Hardware struct {
 	LAN      map[byte][]byte // parameters
 	Changed  uint32          // time stamp of the repository
 
-	Most    int // octets of data that one answer can hold; 0: all
-	Cancel  int // this many reservations are lost to others
-	Erasing int // this many questions find the log not erased yet
-	Resets  int // cold resets that were asked for
+	Most    int  // octets of data that one answer can hold; 0: all
+	Cancel  int  // this many reservations are lost to others
+	Erasing int  // this many questions find the log not erased yet
+	Leaves  bool // is not there any more once its address was set
+	Resets  int  // cold resets that were asked for
+	Reads   int  // requests for records of the repository
+
+	gone bool
 
 	reservation uint16
 }
@@ -51,6 +55,7 @@ func (h *Hardware) run(netFn, cmd byte, data []byte) (code byte, answer []byte, 
 		return 0, binary.LittleEndian.AppendUint16(nil, h.reservation), true
 	case netFn == 0x0a && cmd == 0x23 && len(data) == 6:
 		id, offset, n := int(u16(2)), int(data[4]), int(data[5])
+		h.Reads++
 		if id >= len(h.Records) {
 			return 0xcb, nil, true
 		}
@@ -118,6 +123,7 @@ func (h *Hardware) run(netFn, cmd byte, data []byte) (code byte, answer []byte, 
 			h.LAN = map[byte][]byte{}
 		}
 		h.LAN[data[1]] = slices.Clone(data[2:])
+		h.gone = h.Leaves && data[1] == 3
 		return 0, nil, true
 	}
 	return 0, nil, false
