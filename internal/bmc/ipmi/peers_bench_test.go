@@ -103,7 +103,7 @@ func BenchmarkFleet_beside_ipmipower(b *testing.B) {
 	for _, size := range []struct{ n, dead int }{{200, 0}, {500, 0}, {500, 25}, {10000, 500}} {
 		b.Run(fmt.Sprintf("n=%d/dead=%d", size.n, size.dead), func(b *testing.B) {
 			live := size.n - size.dead
-			startFleet(b, live)
+			startFleet(b, live, size.dead)
 			var theirs, cold, warm, theirCPU, coldCPU, warmCPU time.Duration
 			missed := 0
 			for b.Loop() {

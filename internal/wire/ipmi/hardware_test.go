@@ -281,14 +281,17 @@ func TestHardware_through_a_bad_network(t *testing.T) {
 	whole := 0
 	for seed := range uint64(120) {
 		h, _ := testHardware()
+		device := seed%7 == 3
 		w := newWorld(t, seed, loss{drop: 0.08, double: 0.1, delay: 0.2, jitter: 600 * time.Millisecond}, func(c *Config, b *ipmitest.BMC) {
 			h.Most = []int{0, 16, 22, 70}[seed%4]
+			h.Device = device
 			h.Cancel, h.Erasing = int(seed%3), int(seed%5)
 			b.Hardware = h
 			if seed%5 == 0 {
 				b.Faults.Only15, c.Known = true, IPMI15
 			}
 		})
+		h.Device = device
 		if err := w.readAll(h); err != nil {
 			t.Logf("seed %d: %v", seed, err)
 			continue
@@ -304,7 +307,15 @@ func TestHardware_through_a_bad_network(t *testing.T) {
 // readAll reads and compares; an error is one of the network, everything else fails the test.
 func (w *world) readAll(h ipmitest.Hardware) error {
 	w.t.Helper()
-	stamp, err := GetStamp(w.ask, Device{SDR: true})
+	b, err := w.ask(GetDeviceID())
+	if err != nil {
+		return err
+	}
+	d, ok := ParseDevice(b)
+	if !ok || d.DeviceSDR != h.Device {
+		w.t.Fatalf("the device id %x is %+v", b, d)
+	}
+	stamp, err := GetStamp(w.ask, d)
 	if err != nil {
 		return err
 	}
@@ -329,7 +340,7 @@ func (w *world) readAll(h ipmitest.Hardware) error {
 			w.t.Fatalf("event %d of %d is %+v", i, len(events), e)
 		}
 	}
-	b, err := ReadFRU(w.ask, 0)
+	b, err = ReadFRU(w.ask, 0)
 	if err != nil {
 		return err
 	}

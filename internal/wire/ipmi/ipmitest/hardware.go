@@ -15,6 +15,8 @@ type Hardware struct {
 	LAN      map[byte][]byte // parameters
 	Changed  uint32          // time stamp of the repository
 
+	Device bool // the records are device SDRs: there is no repository
+
 	Most    int  // octets of data that one answer can hold; 0: all
 	Cancel  int  // this many reservations are lost to others
 	Erasing int  // this many questions find the log not erased yet
@@ -42,7 +44,18 @@ func (h *Hardware) run(netFn, cmd byte, data []byte) (code byte, answer []byte, 
 		}
 		return binary.LittleEndian.AppendUint16(nil, uint16(id+1))
 	}
+	if h.Device && netFn == 4 && cmd >= 0x20 && cmd <= 0x22 {
+		if netFn, cmd = 0x0a, cmd+(0x23-0x21); cmd == 0x22 { // info
+			return 0, binary.LittleEndian.AppendUint32([]byte{byte(len(h.Records)), 0x81}, h.Changed), true
+		} else if cmd == 0x24 {
+			cmd = 0x22
+		}
+	} else if h.Device && netFn == 0x0a && cmd < 0x30 && cmd > 0x11 {
+		return 0xc1, nil, true
+	}
 	switch {
+	case netFn == 6 && cmd == 0x01 && h.Device:
+		return 0, []byte{0x20, 0x81, 2, 3, 0x02, 0x0d, 0, 0, 0, 0, 0}, true
 	case netFn == 6 && cmd == 0x02:
 		h.Resets++
 		return 0, nil, true
