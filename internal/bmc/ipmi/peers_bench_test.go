@@ -209,3 +209,69 @@ func BenchmarkDeadlines(b *testing.B) {
 		d.set(p, now.Add(time.Duration(n+i*7919%n)*time.Millisecond))
 	}
 }
+
+// BenchmarkSensors_beside_ipmi_sensors reads the sensors of processes of ipmi_sim, by FreeIPMI's ipmi-sensors with a new cache and with a full one, and by a
+// cold and a warm engine; both read thresholds too. Ratios below 1 are ours.
+func BenchmarkSensors_beside_ipmi_sensors(b *testing.B) {
+	const n = 20
+	if _, err := exec.LookPath("ipmi-sensors"); err != nil {
+		b.Skip("ipmi-sensors is not installed (Debian: freeipmi-tools)")
+	}
+	targets := make([]bmc.Target, n)
+	hosts := make([]string, n)
+	for i := range n {
+		s := startSimWith(b, fmt.Sprintf("127.9.213.%d", i+1), "", simHardware())
+		targets[i] = s.target()
+		targets[i].Cipher = 3
+		hosts[i] = fmt.Sprintf("%s:%d", s.address, s.port)
+	}
+	theirs := func(cache string) (wall, cpu time.Duration) {
+		begin := time.Now()
+		c := exec.Command("ipmi-sensors", "-h", strings.Join(hosts, ","), "-u", "admin", "-p", "secret", "-D", "LAN_2_0", "-I", "3", "-l", "admin", "-W", "opensesspriv",
+			"--sdr-cache-directory", cache, "--quiet-cache", "--output-sensor-thresholds", "--comma-separated-output", "--no-header-output")
+		out, err := c.CombinedOutput()
+		if got := bytes.Count(out, []byte("CPU Temp")); got != n {
+			b.Fatalf("ipmi-sensors: %d of %d, %v\n%.900s", got, n, err, out)
+		}
+		return time.Since(begin), c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	}
+	ours := func(e *Engine) (wall, cpu time.Duration) {
+		before, begin := processorTime(), time.Now()
+		var wg sync.WaitGroup
+		for _, t := range targets {
+			wg.Go(func() {
+				if all, err := e.Open(t).Sensors(b.Context()); err != nil || len(all) != len(simSensors)+4 {
+					b.Errorf("%d sensors, %v", len(all), err)
+				}
+			})
+		}
+		wg.Wait()
+		return time.Since(begin), processorTime() - before
+	}
+	var wall, cpu [4]time.Duration
+	add := func(i int, w, c time.Duration) { wall[i] += w; cpu[i] += c }
+	for b.Loop() {
+		cache := b.TempDir()
+		for i := range 2 {
+			w, c := theirs(cache)
+			add(i, w, c)
+		}
+		e, err := New(Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range 2 {
+			w, c := ours(e)
+			add(2+i, w, c)
+		}
+		_ = e.Close()
+	}
+	for i, name := range []string{"theirs-cold", "theirs-warm", "cold", "warm"} {
+		b.ReportMetric(float64(wall[i].Microseconds())/float64(b.N)/1000, name+"-ms")
+		b.ReportMetric(float64(cpu[i].Microseconds())/float64(b.N)/1000, name+"-cpu-ms")
+	}
+	for i, name := range []string{"cold", "warm"} {
+		b.ReportMetric(float64(wall[2+i])/float64(wall[i]), name+"-wall-ratio")
+		b.ReportMetric(float64(cpu[2+i])/float64(cpu[i]), name+"-cpu-ratio")
+	}
+}
