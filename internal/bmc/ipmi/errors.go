@@ -43,7 +43,7 @@ func (d *driver) explain(what string, err error) *bmc.Error {
 	var dns *net.DNSError
 	var crowded *crowdedError
 	switch {
-	case errors.As(err, &crowded):
+	case errors.As(err, &crowded) && errors.Is(err, context.DeadlineExceeded):
 		e.Kind, e.Why, e.Do = bmc.Busy, name+" was not asked in time: too many others are", "Try again, or give more time"
 	case errors.As(err, &w):
 		explainWire(e, w, name, t)

@@ -608,3 +608,44 @@ func TestDriver_erases_the_log_and_resets_the_controller(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDriver_sets_serial_over_LAN_and_watchdog(t *testing.T) {
+	s := startStub(t, "127.0.0.1", 0)
+	s.with(func(b *ipmitest.BMC) {
+		b.Hardware = ipmitest.Hardware{SOL: map[byte][]byte{1: {0}, 2: {0x42}, 4: {0x02, 25}, 5: {0x0a}}, Watchdog: []byte{0x04, 0, 0, 0, 0, 0, 0, 0}}
+	})
+	d := startEngine(t, Options{}).Open(s.target())
+	want := map[string]string{
+		"sol.enable": "true", "sol.encrypt": "true", "sol.privilege": "administrator", "sol.retries": "7", "sol.interval": "500", "sol.rate": "57600",
+		"watchdog.use": "os-load", "watchdog.action": "cycle", "watchdog.seconds": "90.5", "watchdog.running": "true",
+	}
+	var changes []bmc.Setting
+	for name, value := range want {
+		changes = append(changes, bmc.Setting{Name: name, Value: value})
+	}
+	if _, err := d.Set(t.Context(), changes); err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.Settings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, x := range all {
+		got[x.Name] = x.Value
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	s.with(func(b *ipmitest.BMC) { // what was not set has stayed: authentication always
+		if diff := cmp.Diff(map[byte][]byte{1: {1}, 2: {0xc4}, 4: {0x07, 50}, 5: {0x09}}, b.Hardware.SOL); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]byte{0x43, 3, 0, 0, 0x89, 3, 0x89, 3}, b.Hardware.Watchdog); diff != "" {
+			t.Error(diff)
+		}
+	})
+	if _, err := d.Set(t.Context(), []bmc.Setting{{Name: "watchdog.running", Value: "false"}}); err != nil {
+		t.Error(err)
+	}
+}

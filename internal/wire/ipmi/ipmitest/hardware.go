@@ -13,6 +13,8 @@ type Hardware struct {
 	Events   [][]byte        // of the log; their first two octets are set here
 	FRU      map[byte][]byte
 	LAN      map[byte][]byte // parameters
+	SOL      map[byte][]byte // and those of serial over LAN
+	Watchdog []byte          // as Get Watchdog Timer answers, eight octets
 	Changed  uint32          // time stamp of the repository
 
 	Device bool // the records are device SDRs: there is no repository
@@ -127,6 +129,19 @@ func (h *Hardware) run(netFn, cmd byte, data []byte) (code byte, answer []byte, 
 		return cut(append([]byte{byte(len(b))}, b...))
 	case netFn == 0x0a && cmd == 0x10:
 		return 0xcb, nil, true
+	case netFn == 0x0c && cmd == 0x22 && len(data) == 4 && h.SOL[data[1]] != nil:
+		return 0, append([]byte{0x11}, h.SOL[data[1]]...), true
+	case netFn == 0x0c && cmd == 0x21 && len(data) > 2 && h.SOL[data[1]] != nil:
+		h.SOL[data[1]] = slices.Clone(data[2:])
+		return 0, nil, true
+	case netFn == 6 && cmd == 0x24 && len(data) == 6 && h.Watchdog != nil: // stops, unless told not to (§27.6)
+		h.Watchdog = append(slices.Clone(data), data[4:]...)
+		return 0, nil, true
+	case netFn == 6 && cmd == 0x25 && h.Watchdog != nil:
+		return 0, h.Watchdog, true
+	case netFn == 6 && cmd == 0x22 && h.Watchdog != nil:
+		h.Watchdog[0] |= 0x40
+		return 0, nil, true
 	case netFn == 0x0c && cmd == 0x02 && len(data) == 4 && h.LAN[data[1]] != nil:
 		return 0, append([]byte{0x11}, h.LAN[data[1]]...), true
 	case netFn == 0x0c && cmd == 0x02:
