@@ -471,7 +471,7 @@ func (d *driver) Set(ctx context.Context, settings []bmc.Setting) (pending []str
 	changes, err := check(settings)
 	if err != nil {
 		return nil, &bmc.Error{
-			Kind: bmc.Invalid, What: what, Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "Look at what there is: muster bmc settings",
+			Kind: bmc.Invalid, What: what, Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "Look at what there is: muster bmc get " + string(d.target.Node),
 		}
 	}
 	err = d.talk(ctx, what, func(p *peer, ask wire.Ask) error {
@@ -489,8 +489,8 @@ func (d *driver) Set(ctx context.Context, settings []bmc.Setting) (pending []str
 			e.Why = name + ": " + e.Why
 			if moved && e.Kind == bmc.Timeout {
 				e.Kind = bmc.Lost
-				e.Why = name + " was sent, and " + "BMC " + p.key.String() + " does not answer at this address any more"
-				e.Do = "Set bmc.address to its new address, then: muster bmc test"
+				e.Why = name + " was sent, and BMC " + p.key.String() + " does not answer at this address any more"
+				e.Do = "Set bmc.address to its new address, then: muster bmc test " + string(d.target.Node)
 			}
 			return e
 		}
@@ -523,7 +523,7 @@ func (d *driver) Set(ctx context.Context, settings []bmc.Setting) (pending []str
 			if got != c.Value && c.Secret == nil {
 				return &bmc.Error{
 					Kind: bmc.Failed, What: what, Why: fmt.Sprintf("BMC %s took %s=%s and has %q now", p.key, c.Name, c.Value, got),
-					Do: "Some settings depend on others, as an address on lan.source=static; some controllers need a moment: look again with muster bmc settings",
+					Do: "Some settings depend on others, as an address on lan.source=static; some controllers need a moment: look again with muster bmc get " + string(d.target.Node),
 				}
 			}
 		}
