@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -22,17 +23,27 @@ type driver struct {
 
 var _ bmc.Driver = (*driver)(nil)
 
-func (d *driver) do(ctx context.Context, r wire.Request, what string) ([]byte, error) {
+// talk lets f ask the controller, as often as it wants; its error is explained unless it is explained already.
+func (d *driver) talk(ctx context.Context, what string, f func(p *peer, ask wire.Ask) error) error {
 	p, err := d.engine.peer(ctx, d.target)
 	if err != nil {
-		return nil, d.explain(what, err)
+		return d.explain(what, err)
 	}
 	defer d.engine.release(p)
-	data, err := p.do(ctx, r, what)
-	if err != nil {
-		return nil, d.explainSent(what, err, p)
+	err = f(p, func(r wire.Request) ([]byte, error) { return p.do(ctx, r, what) })
+	var told *bmc.Error
+	if err == nil || errors.As(err, &told) {
+		return err
 	}
-	return data, nil
+	return d.explainSent(what, err, p)
+}
+
+func (d *driver) do(ctx context.Context, r wire.Request, what string) (data []byte, err error) {
+	err = d.talk(ctx, what, func(_ *peer, ask wire.Ask) error {
+		data, err = ask(r)
+		return err
+	})
+	return data, err
 }
 
 // Power asks for the chassis status.
@@ -131,6 +142,15 @@ func (d *driver) Serial(ctx context.Context) (bmc.Stream, error) {
 	}
 	s := &stream{driver: d, peer: p, changed: sync.NewCond(&p.mu), opened: make(chan struct{})}
 	p.mu.Lock()
+	session := !p.machine.Open()
+	p.mu.Unlock()
+	pass, err := d.engine.limits.enter(ctx, p.to, session)
+	if err != nil {
+		d.engine.release(p)
+		return nil, d.explain(what, err)
+	}
+	defer func() { d.engine.limits.leave(pass, silence(err)) }()
+	p.mu.Lock()
 	switch {
 	case p.closed:
 		p.mu.Unlock()
@@ -155,7 +175,8 @@ func (d *driver) Serial(ctx context.Context) (bmc.Stream, error) {
 	case <-s.opened:
 	case <-ctx.Done():
 		_ = s.Close()
-		return nil, d.explainSent(what, ctx.Err(), p)
+		err = ctx.Err()
+		return nil, d.explainSent(what, err, p)
 	}
 	p.mu.Lock()
 	err = s.err

@@ -41,7 +41,10 @@ func (d *driver) explain(what string, err error) *bmc.Error {
 	e := &bmc.Error{Kind: bmc.Failed, What: what, Err: err}
 	var w *wire.Error
 	var dns *net.DNSError
+	var crowded *crowdedError
 	switch {
+	case errors.As(err, &crowded) && errors.Is(err, context.DeadlineExceeded):
+		e.Kind, e.Why, e.Do = bmc.Busy, name+" was not asked in time: too many others are", "Try again, or give more time"
 	case errors.As(err, &w):
 		explainWire(e, w, name, t)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -80,7 +83,7 @@ func explainWire(e *bmc.Error, w *wire.Error, name string, t bmc.Target) {
 		e.Kind, e.Why = bmc.Refused, fmt.Sprintf("%s refused user %s (%s)", name, t.User, w)
 		e.Do = "Give the user operator or administrator privilege on the LAN channel of the BMC, or set bmc.user to one that has it"
 	case wire.NoSuite:
-		e.Kind, e.Why = bmc.Unsupported, name+" accepts neither cipher suite 17 nor 3"
+		e.Kind, e.Why = bmc.Unsupported, name+" accepts neither cipher suite 17 nor 3, nor MD5 of IPMI 1.5"
 		e.Do = "Enable one of them in the BMC"
 		if t.Cipher == int(wire.Suite3) {
 			e.Why, e.Do = name+" refused cipher suite 3", "Set bmc.cipher=17"

@@ -15,11 +15,16 @@ import (
 
 	"muster/internal/bmc"
 	"muster/internal/model"
+	"muster/internal/wire/ipmi/ipmitest"
 )
 
 // fleetVariable makes the test program a fleet of so many simulated BMCs, in a process of its own so that its
-// processor time is not counted with ours.
-const fleetVariable = "MUSTER_TEST_FLEET"
+// processor time is not counted with ours; deadVariable of so many more that say nothing. (Nobody at all at an address of the
+// loopback would answer at once, by ICMP.)
+const (
+	fleetVariable = "MUSTER_TEST_FLEET"
+	deadVariable  = "MUSTER_TEST_FLEET_DEAD"
+)
 
 const fleetPort = 9624
 
@@ -30,20 +35,23 @@ func fleetOr(_ *testing.M, run func()) {
 		run()
 		return
 	}
-	for i := range n {
-		if _, err := newStub(fleetAddress(i), fleetPort); err != nil {
+	dead, _ := strconv.Atoi(os.Getenv(deadVariable))
+	for i := range n + dead {
+		s, err := newStub(fleetAddress(i), fleetPort)
+		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+		s.with(func(b *ipmitest.BMC) { b.Faults.Mute = i >= n })
 	}
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until our starter ends
 }
 
-func startFleet(tb testing.TB, n int) {
+func startFleet(tb testing.TB, live, dead int) {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", fleetVariable, n))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", fleetVariable, live), fmt.Sprintf("%s=%d", deadVariable, dead))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		tb.Fatal(err)
@@ -95,7 +103,7 @@ func processorTime() time.Duration {
 // BenchmarkPower asks simulated BMCs for their power: cold opens all sessions first, warm has them.
 func BenchmarkPower(b *testing.B) {
 	const most = 2000
-	startFleet(b, most)
+	startFleet(b, most, 0)
 	for _, cipher := range []int{3, 17} {
 		for _, n := range []int{200, 500, most} {
 			target := func(i int) bmc.Target { return fleetTarget(i, cipher) }
@@ -133,7 +141,7 @@ func BenchmarkPower(b *testing.B) {
 
 // BenchmarkPower_dead asks 500 BMCs of which 5 % are dead, and tells when the live ones have answered.
 func BenchmarkPower_dead(b *testing.B) {
-	startFleet(b, 475)
+	startFleet(b, 475, 25)
 	for b.Loop() {
 		e, err := New(Options{})
 		if err != nil {

@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -36,6 +37,26 @@ func (p *peer) do(ctx context.Context, r wire.Request, name string) ([]byte, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	session := !p.machine.Open()
+	p.mu.Unlock()
+	pass, err := p.engine.limits.enter(ctx, p.to, session)
+	if err != nil {
+		return nil, err
+	}
+	data, err := p.doNow(ctx, r, name)
+	p.engine.limits.leave(pass, silence(err))
+	return data, err
+}
+
+// silence says that nobody answered.
+func silence(err error) bool {
+	var w *wire.Error
+	return errors.As(err, &w) && w.Cause == wire.NoAnswer || errors.Is(err, context.DeadlineExceeded)
+}
+
+// doNow is do past the limits.
+func (p *peer) doNow(ctx context.Context, r wire.Request, name string) ([]byte, error) {
 	answer := make(chan wire.Event, 1)
 	p.mu.Lock()
 	if p.closed {
@@ -60,6 +81,13 @@ func (p *peer) do(ctx context.Context, r wire.Request, name string) ([]byte, err
 		return nil, &wire.Error{Cause: wire.AnswerLost, Step: name}
 	}
 	return nil, ctx.Err()
+}
+
+// session says how the controller is talked to.
+func (p *peer) session() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.machine.Session()
 }
 
 // input takes a packet of the controller; false says that it is for another peer of the same address.

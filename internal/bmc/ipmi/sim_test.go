@@ -51,6 +51,12 @@ type simBMC struct {
 // machine's serial line from.
 func startSim(tb testing.TB, address, serial string) *simBMC {
 	tb.Helper()
+	return startSimWith(tb, address, serial, "")
+}
+
+// startSimWith gives it hardware by further commands (ipmi_sim_cmd(5)).
+func startSimWith(tb testing.TB, address, serial, hardware string) *simBMC {
+	tb.Helper()
 	need.Programs(tb, "openipmi", "ipmi_sim")
 	s := &simBMC{dir: tb.TempDir(), address: address, log: tb.Log}
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 0)))
@@ -80,7 +86,7 @@ set_working_mc 0x20
   user 2 true "admin" "secret" admin 10 none md2 md5 straight
   user 3 true "helper" "secret" operator 10 none md2 md5 straight
 `
-	emu := "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
+	emu := "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nsel_enable 0x20 1000 0x0a\n" + hardware + "mc_enable 0x20\n"
 	for name, text := range map[string]string{"lan.conf": lan, "sim.emu": emu, "state.sh": simState} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o755); err != nil {
 			tb.Fatal(err)

@@ -5,7 +5,9 @@ import "encoding/binary"
 // Network functions (table 5-1).
 const (
 	netFnChassis   = 0x00
+	netFnSensor    = 0x04 // sensor/event
 	netFnApp       = 0x06
+	netFnStorage   = 0x0a
 	netFnTransport = 0x0c
 )
 

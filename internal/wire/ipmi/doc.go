@@ -1,4 +1,4 @@
-// Package ipmi speaks IPMI 2.0 over LAN as step machines: a packet or the time goes in, packets and events come out.
+// Package ipmi speaks IPMI 2.0 over LAN as step machines, and 1.5 with BMCs that have nothing else: a packet or the time goes in, packets and events come out.
 //
 // A [Peer] is our side of the talk with one BMC. It opens a session when there is something to say, repeats what was
 // not answered, keeps the session alive, notices that the BMC has forgotten it and opens another one, and carries the
@@ -12,7 +12,11 @@
 //	 OpenSerial ──────▶ Activate Payload ◀─────────────────────────▶
 //	 ◀── SerialData ─── serial packet ◀── (acknowledged at once) ───
 //
-// It never opens a socket, never looks at a clock, starts no goroutine and keeps no packet that it was given; random
+// What a BMC tells of its machine is read by codecs ([Repository], [LogEvent], [FRU], …) and by procedures of several requests
+// ([ReadRepository], [ReadLog], [ReadFRU], …) that are written over a function that asks, [Ask]: so they run over a peer in
+// simulated time as well as over sockets.
+//
+// A peer never opens a socket, never looks at a clock, starts no goroutine and keeps no packet that it was given; random
 // numbers come from [Config]. So thousands of peers run over one socket and one timer, and tests run whole
 // conversations over a network that loses, repeats and reorders packets, from a seed.
 //
@@ -22,4 +26,6 @@
 //
 //	06 00 ff 07 │ 06 tt ssssssss nnnnnnnn llll │ iv(16) aes(payload, pad) │ ff… pad 07 │ hmac(12 or 16)
 //	RMCP        │ payload type, session, seq.  │                          │ trailer    │ of all after RMCP
+//
+// A session of IPMI 1.5 is proved by MD5 and not encrypted; see [IPMI15].
 package ipmi

@@ -111,8 +111,14 @@ const (
 	CodeBusy         Code = 0xc0
 	CodeInvalid      Code = 0xc1
 	CodeInvalidLUN   Code = 0xc2
+	CodeReservation  Code = 0xc5 // reservation cancelled
+	CodeLength       Code = 0xc7 // request data length invalid
+	CodeTooLong      Code = 0xc8 // request data field length exceeded
 	CodeRange        Code = 0xc9 // parameter out of range
+	CodeTooMany      Code = 0xca // cannot return the requested number of octets
+	CodeAbsent       Code = 0xcb // requested sensor, data or record not present
 	CodeField        Code = 0xcc // invalid data field
+	CodeIllegal      Code = 0xcd // command illegal for this sensor or record
 	CodeDuplicate    Code = 0xcf
 	CodeInitializing Code = 0xd2
 	CodePrivilege    Code = 0xd4

@@ -1,8 +1,9 @@
 package ipmi
 
-// Request is a command to the BMC's own controller (slave address 20h, LUN 0).
+// Request is a command to the BMC's own controller (slave address 20h).
 type Request struct {
 	NetFn   byte
+	LUN     byte // 0 to 3; sensors may live behind another one than 0
 	Command byte
 	Data    []byte
 	// Once marks a command that must not be done twice (power cycle, reset). It is sent a single time: there are BMCs
@@ -27,7 +28,7 @@ func checksum(b []byte) byte {
 // appendMessage wraps a request as a LAN message (table 13-8). Number is 6 bits wide and comes back in the answer.
 func appendMessage(b []byte, r Request, number byte) []byte {
 	i := len(b)
-	b = append(b, addressBMC, r.NetFn<<2)
+	b = append(b, addressBMC, r.NetFn<<2|r.LUN&3)
 	b = append(b, checksum(b[i:]))
 	i = len(b)
 	b = append(b, addressConsole, number<<2, r.Command)

@@ -17,6 +17,7 @@ const (
 	payloadRAKP2        payloadType = 0x13
 	payloadRAKP3        payloadType = 0x14
 	payloadRAKP4        payloadType = 0x15
+	payloadNone         payloadType = 0xff // of no packet
 )
 
 // Sizes of the fixed parts, in octets.
@@ -88,10 +89,13 @@ func setupPacket(kind payloadType, message []byte) []byte {
 	return append(appendHeader(make([]byte, 0, headerSize+len(message)), kind, 0, 0, 0, len(message)), message...)
 }
 
-// Addressee returns the session id, chosen by us, that a packet of a BMC is for; ok is false for packets that are not
-// IPMI 2.0. It reads only the header: nothing is proved by it. Zero is for whichever peer sets a session up: there are
+// Addressee returns the session id, chosen by us (in IPMI 1.5 by the BMC), that a packet of a BMC is for; ok is false for packets that are not
+// IPMI. It reads only the header: nothing is proved by it. Zero is for whichever peer sets a session up: there are
 // BMCs (ipmi_sim is one) whose refusal is two octets, tag and status, without any id.
 func Addressee(b []byte) (id uint32, ok bool) {
+	if isOld(b) {
+		return binary.LittleEndian.Uint32(b[9:]), true
+	}
 	if len(b) < headerSize || b[0] != 0x06 || b[3] != 0x07 || b[4] != 0x06 {
 		return 0, false
 	}

@@ -1,6 +1,7 @@
 package ipmi
 
 import (
+	"crypto/hmac"
 	"fmt"
 	"time"
 )
@@ -10,8 +11,8 @@ import (
 type Config struct {
 	User     string // at most 16 octets
 	Password string // at most 20 octets
-	// Suite is tried first; zero means 17. A BMC that refuses 17 is tried with 3. Known, when not zero, is what an
-	// earlier session of the same BMC has found.
+	// Suite is tried first; zero means 17. A BMC that refuses 17 is tried with 3, one that does not answer and then says
+	// that it has nothing else with IPMI 1.5. Known, when not zero, is what an earlier session of the same BMC has found.
 	Suite Suite
 	Known Suite
 	// Rand fills the slice with random octets: session ids, nonces, initialization vectors.
@@ -87,6 +88,7 @@ type Peer struct {
 
 	live      *channel // the open session, nil when there is none
 	setup     *setup   // the session on its way, nil when there is none; both while an open one is in doubt
+	old       bool     // IPMI 1.5 may be spoken
 	suite     Suite    // that the next setup tries
 	fallback  bool
 	privilege Privilege
@@ -127,11 +129,15 @@ func NewPeer(c Config) (*Peer, error) {
 	if c.Suite == 0 {
 		c.Suite = Suite17
 	}
+	old := len(c.Password) <= 16 // a longer one cannot be said in IPMI 1.5
+	if !old && c.Known == IPMI15 {
+		c.Known = c.Suite
+	}
 	if c.Known == 0 {
 		c.Known = c.Suite
 	}
 	for _, s := range []Suite{c.Suite, c.Known} {
-		if _, ok := s.algorithms(); !ok {
+		if _, ok := s.algorithms(); !ok && s != IPMI15 {
 			return nil, fmt.Errorf("cipher suite %d is not known here; 3 and 17 are", int(s))
 		}
 	}
@@ -144,7 +150,7 @@ func NewPeer(c Config) (*Peer, error) {
 	if c.Idle == 0 {
 		c.Idle = 2 * time.Minute
 	}
-	return &Peer{cfg: c, suite: c.Known, privilege: Administrator}, nil
+	return &Peer{cfg: c, old: old, suite: c.Known, privilege: Administrator}, nil
 }
 
 // Packets returns what is to be sent to the BMC, in order, and forgets it. The packets are the caller's, the slice that
@@ -173,6 +179,14 @@ func (p *Peer) Owns(id uint32) bool {
 
 // Open says whether there is a session, on its way or open.
 func (p *Peer) Open() bool { return p.live != nil || p.setup != nil }
+
+// Session names the open session: "suite 17"; empty when there is none.
+func (p *Peer) Session() string {
+	if p.live == nil {
+		return ""
+	}
+	return p.live.suite.String()
+}
 
 // Do queues a request and returns the id that its Answered event will carry. Requests are sent one at a time.
 func (p *Peer) Do(now time.Time, r Request, name string) uint64 {
@@ -256,6 +270,10 @@ func (p *Peer) nextNumber() byte {
 // Input takes a packet that came from the BMC's address. Packets that are not for this peer, forged, repeated or
 // damaged are dropped. The packet is changed by it and not kept.
 func (p *Peer) Input(now time.Time, b []byte) {
+	if isOld(b) {
+		p.inputOld(now, b)
+		return
+	}
 	k, err := parsePacket(b)
 	if err != nil {
 		return
@@ -265,7 +283,7 @@ func (p *Peer) Input(now time.Time, b []byte) {
 		p.advance(now)
 		return
 	}
-	if p.live == nil || k.session != p.live.console {
+	if p.live == nil || p.live.old != nil || k.session != p.live.console {
 		return
 	}
 	payload, err := p.live.open(k)
@@ -282,12 +300,73 @@ func (p *Peer) Input(now time.Time, b []byte) {
 	p.advance(now)
 }
 
+// inputOld is Input for packets of IPMI 1.5: of a session, of its setup, or the answer what the BMC offers.
+func (p *Peer) inputOld(now time.Time, b []byte) {
+	k, err := parseOld(b)
+	if err != nil || k.authentication != authNone && k.authentication != authMD5 {
+		return
+	}
+	if p.live != nil && p.live.old != nil && k.session == p.live.console && k.sequence != 0 {
+		if m, err := p.live.openOld(k); err == nil {
+			p.heard, p.seq = now, k.sequence
+			p.inputMessage(now, m)
+		}
+		p.advance(now)
+		return
+	}
+	s := p.setup
+	a, ok := parseAnswer(k.message)
+	switch {
+	case s == nil || !ok:
+		return
+	case s.step == stepOpen:
+		p.inputOffers(now, a)
+	case s.step == stepActivate && k.authentication == authMD5 && !hmac.Equal(k.code, oldAuthCode(s.password, k.session, k.sequence, k.message)):
+		return
+	case s.step == stepActivate && k.session != s.console && k.session != 0:
+		return
+	case s.step == stepActivate && k.authentication == authNone && a.code == CodeOK && len(a.data) > 0 && a.data[0]&0x0f != authNone:
+		return // a session whose packets are proved begins with one that is
+	default:
+		v, err := s.inputOld(a)
+		p.judge(now, v, err)
+	}
+	p.advance(now)
+}
+
+// inputOffers handles the answer what the BMC offers: IPMI 1.5 is spoken with those that say that they have nothing newer.
+func (p *Peer) inputOffers(now time.Time, a answer) {
+	s := p.setup
+	if !s.asked || a.netFn != netFnApp || a.command != capabilities(0, true).Command || a.number != s.tag&0x3f {
+		return
+	}
+	if a.code != CodeOK {
+		s.plain = true
+		p.send(s.probe(false))
+		return
+	}
+	o, ok := parseCapabilities(a.data)
+	switch {
+	case !ok || o.rmcpPlus: // it lives: the next Open Session will tell
+	case o.md5:
+		p.suite = IPMI15
+		p.restart(now, nil, 0)
+	default:
+		p.end(&Error{Cause: NoSuite, Step: "get channel authentication capabilities"}, false)
+	}
+}
+
 func (p *Peer) inputSetup(now time.Time, k packet) {
 	s := p.setup
 	if s == nil {
 		return
 	}
 	v, err := s.input(k.kind, k.payload)
+	p.judge(now, v, err)
+}
+
+// judge goes on as a packet of the setup wants it.
+func (p *Peer) judge(now time.Time, v verdict, err *Error) {
 	switch v {
 	case advanced:
 		p.sendSetup(now)
@@ -320,7 +399,7 @@ func (p *Peer) refused(now time.Time, err *Error) {
 		// same, so it is not believed to be a mistake often.
 		p.doubts++
 		p.restart(now, err, 0)
-	case err.Cause == WrongPassword && err.Status == 0: // our own finding: the BMC is told why we go no further
+	case err.Cause == WrongPassword && err.Status == 0 && p.setup.step == stepRAKP3: // our own finding: the BMC is told why we go no further
 		p.send(p.setup.packet)
 		p.end(err, false)
 	default:
@@ -352,16 +431,34 @@ func (p *Peer) restart(now time.Time, err *Error, pause time.Duration) {
 func (p *Peer) sendSetup(now time.Time) {
 	s := p.setup
 	p.send(s.packet)
+	if s.step == stepOpen && s.sends > 0 && p.old { // no answer: it may be one that drops packets of IPMI 2.0
+		s.asked = true
+		p.send(s.probe(!s.plain))
+	}
 	// Later starts are more patient from their first packet: a slow BMC that we asked twice begins its answer anew.
-	s.at = now.Add(p.cfg.Waits[min(s.sends+p.starts-1, len(p.cfg.Waits)-1)])
+	s.at = now.Add(p.patience(s.sends + p.starts - 1))
 	s.sends++
+}
+
+// patience is the time until the next sending, an eighth longer or shorter by chance: thousands of BMCs that fell silent at
+// once are not asked again at once.
+func (p *Peer) patience(sends int) time.Duration {
+	d := p.cfg.Waits[min(sends, len(p.cfg.Waits)-1)]
+	var chance [1]byte
+	p.cfg.Rand(chance[:])
+	return d - d/8 + d*time.Duration(chance[0])/1024
 }
 
 // opened makes the new session the live one. What hung on an older session is sent again or has ended.
 func (p *Peer) opened(now time.Time) {
 	s := p.setup
 	lost := p.live != nil
-	p.live, p.setup = newChannel(&s.exchange, s.number, s.sik, p.cfg.Rand), nil
+	if s.number == IPMI15 {
+		p.live = newOldChannel(s)
+	} else {
+		p.live = newChannel(&s.exchange, s.number, s.sik, p.cfg.Rand)
+	}
+	p.setup = nil
 	p.cfg.Known, p.fallback = s.number, false
 	p.heard, p.kept = now, now
 	p.events = append(p.events, Event{Kind: SessionOpen, Suite: s.number})
@@ -485,7 +582,7 @@ func (p *Peer) start(now time.Time) {
 func (p *Peer) sendCall(now time.Time) {
 	c := p.calls[0]
 	p.send(p.live.seal(payloadMessage, true, appendMessage(make([]byte, 0, 16+len(c.request.Data)), c.request, c.number)))
-	c.at = now.Add(p.cfg.Waits[c.sends])
+	c.at = now.Add(p.patience(c.sends))
 	c.sends++
 	if c.request.Once {
 		for _, d := range p.cfg.Waits[c.sends:] {
@@ -547,7 +644,12 @@ func (p *Peer) tickSetup(now time.Time, s *setup) {
 	case s.packet == nil: // the pause before a fresh start is over
 		s.open()
 		p.sendSetup(now)
-	case s.step != stepOpen && s.sends >= sendsBeforeRestart:
+	case s.step == stepActivate && s.sends == len(p.cfg.Waits): // it has answered the challenge: BMCs drop a proof that is wrong
+		p.end(&Error{Cause: WrongPassword, Step: s.step.String()}, false)
+	case s.step == stepChallenge && s.sends >= sendsUnproved: // it may have learned IPMI 2.0 since
+		p.cfg.Known, p.suite = p.cfg.Suite, p.cfg.Suite
+		p.restart(now, silent, 0)
+	case (s.step == stepRAKP1 || s.step == stepRAKP3) && s.sends >= sendsBeforeRestart:
 		p.restart(now, silent, 0)
 	case s.sends == len(p.cfg.Waits):
 		p.end(silent, false)

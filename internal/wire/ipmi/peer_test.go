@@ -44,6 +44,21 @@ func TestPeer(t *testing.T) {
 		{"takes_a_hidden_unknown_user_for_a_wrong_password", func(c *Config, b *ipmitest.BMC) {
 			c.User, b.Faults.HideUsers = "root", true
 		}, 0, WrongPassword, "wrong password"},
+		{"speaks_IPMI_1.5_where_there_is_nothing_else", func(_ *Config, b *ipmitest.BMC) { b.Faults.Only15 = true }, IPMI15, 0, ""},
+		{"speaks_IPMI_1.5_where_nobody_may_ask_about_2.0", func(_ *Config, b *ipmitest.BMC) {
+			b.Faults.Only15, b.Faults.Strict15 = true, true
+		}, IPMI15, 0, ""},
+		{"speaks_IPMI_1.5_without_proofs_where_wanted", func(_ *Config, b *ipmitest.BMC) {
+			b.Faults.Only15, b.Faults.Plain15 = true, true
+		}, IPMI15, 0, ""},
+		{"starts_with_the_1.5_that_was_known", func(c *Config, b *ipmitest.BMC) { c.Known, b.Faults.Only15 = IPMI15, true }, IPMI15, 0, ""},
+		{"tries_2.0_again_where_the_known_1.5_is_gone", func(c *Config, _ *ipmitest.BMC) { c.Known = IPMI15 }, Suite17, 0, ""},
+		{"waits_for_a_free_session_of_1.5", func(_ *Config, b *ipmitest.BMC) { b.Faults.Only15, b.Faults.Full = true, 2 }, IPMI15, 0, ""},
+		{"names_a_wrong_password_of_1.5", func(c *Config, b *ipmitest.BMC) { c.Password, b.Faults.Only15 = "guess", true }, 0, WrongPassword, "wrong password"},
+		{"names_an_unknown_user_of_1.5", func(c *Config, b *ipmitest.BMC) { c.User, b.Faults.Only15 = "root", true }, 0, UnknownUser, "user unknown"},
+		{"keeps_off_1.5_with_a_long_password", func(c *Config, b *ipmitest.BMC) {
+			c.Password, b.Faults.Only15, c.Known = "seventeen octets.", true, IPMI15
+		}, 0, NoAnswer, "no answer to open session"},
 		{"names_a_BMC_that_does_not_answer", func(_ *Config, b *ipmitest.BMC) { b.Faults.Mute = true }, 0, NoAnswer, "no answer to open session"},
 	}
 	for _, tt := range tests {
@@ -215,6 +230,9 @@ func TestPeer_gets_through_a_bad_network(t *testing.T) {
 	for seed := range uint64(300) {
 		w := newWorld(t, seed, loss{drop: 0.15, double: 0.15, delay: 0.2, jitter: 700 * time.Millisecond}, func(c *Config, b *ipmitest.BMC) {
 			b.Faults.Refuse17 = seed%3 == 0
+			if seed%4 == 0 {
+				b.Faults.Only15, c.Known = true, IPMI15
+			}
 		})
 		w.bmc.On = seed%2 == 0
 		for range 5 {

@@ -17,6 +17,13 @@ type setup struct {
 	sends     int
 	at        time.Time // when to send it again, or to start anew when packet is nil
 	sik       []byte
+
+	// Of IPMI 1.5; the session id is in console and bmc.
+	oldCommand, oldNumber byte
+	oldAuth               byte   // of the session's packets
+	firstIn, firstOut     uint32 // sequence numbers that each side begins with
+	asked                 bool   // the BMC was asked what it offers
+	plain                 bool   // and refused to be asked about IPMI 2.0
 }
 
 type setupStep int
@@ -25,13 +32,17 @@ const (
 	stepOpen setupStep = iota
 	stepRAKP1
 	stepRAKP3
+	stepChallenge // of IPMI 1.5, as the next
+	stepActivate
 )
 
-func (s setupStep) String() string { return [...]string{"open session", "RAKP 1", "RAKP 3"}[s] }
+func (s setupStep) String() string {
+	return [...]string{"open session", "RAKP 1", "RAKP 3", "get session challenge", "activate session"}[s]
+}
 
 // The answer that each step waits for.
 func (s setupStep) answer() payloadType {
-	return [...]payloadType{payloadOpenResponse, payloadRAKP2, payloadRAKP4}[s]
+	return [...]payloadType{payloadOpenResponse, payloadRAKP2, payloadRAKP4, payloadNone, payloadNone}[s]
 }
 
 // sendsBeforeRestart bounds the repetitions of the RAKP messages: a BMC that has taken one and whose answer was lost
@@ -40,7 +51,7 @@ const sendsBeforeRestart = 3
 
 func newSetup(c *Config, suite Suite, privilege Privilege) *setup {
 	alg, ok := suite.algorithms()
-	if !ok {
+	if !ok && suite != IPMI15 {
 		panic("ipmi: suite was checked by NewPeer")
 	}
 	s := &setup{number: suite, privilege: privilege}
@@ -51,6 +62,7 @@ func newSetup(c *Config, suite Suite, privilege Privilege) *setup {
 		s.console, s.tag = binary.LittleEndian.Uint32(id[:]), id[4]
 	}
 	c.Rand(s.consoleRand[:])
+	s.firstIn = binary.LittleEndian.Uint32(s.consoleRand[:]) | 1 // zero is for packets outside of a session
 	return s
 }
 
@@ -64,6 +76,10 @@ func (s *setup) say(step setupStep, kind payloadType, message []byte) {
 
 // open asks for the session (table 13-9).
 func (s *setup) open() {
+	if s.number == IPMI15 {
+		s.openOld()
+		return
+	}
 	m := append([]byte{0, byte(s.privilege), 0, 0}, le32(s.console)...)
 	for i, alg := range []byte{s.suite.authentication, s.suite.integrity, s.suite.confidentiality} {
 		m = append(m, byte(i), 0, 0, 8, alg, 0, 0, 0)

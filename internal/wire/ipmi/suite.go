@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash"
+	"strconv"
 )
 
 // Suite is a cipher suite by its number in table 22-20.
@@ -19,6 +20,13 @@ const (
 	Suite3  Suite = 3  // RAKP-HMAC-SHA1, HMAC-SHA1-96, AES-CBC-128
 	Suite17 Suite = 17 // RAKP-HMAC-SHA256, HMAC-SHA256-128, AES-CBC-128
 )
+
+func (s Suite) String() string {
+	if s == IPMI15 {
+		return "IPMI 1.5, MD5"
+	}
+	return "suite " + strconv.Itoa(int(s))
+}
 
 // algorithms of a suite: their numbers on the wire (§13.28) and what they are.
 type algorithms struct {
@@ -102,6 +110,7 @@ type channel struct {
 	rand         func([]byte)
 	out          uint32 // sequence number of the newest packet sent
 	in           window
+	old          *oldSession // not nil: a session of IPMI 1.5, that has none of the above but ids, sequence and window
 }
 
 func newChannel(x *exchange, suite Suite, sik []byte, rand func([]byte)) *channel {
@@ -119,6 +128,9 @@ func newChannel(x *exchange, suite Suite, sik []byte, rand func([]byte)) *channe
 func (c *channel) seal(kind payloadType, encrypt bool, payload []byte) []byte {
 	if c.out++; c.out == 0 {
 		c.out = 1
+	}
+	if c.old != nil {
+		return appendOld(c.old.authentication, c.old.password, c.bmc, c.out, payload)
 	}
 	const block = aes.BlockSize
 	flags, n := byte(0x40), len(payload)

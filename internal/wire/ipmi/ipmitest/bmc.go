@@ -31,12 +31,16 @@ type Faults struct {
 	Refuse        int  // this many serial packets from the console are refused (NACK)
 	Partial       int  // when not 0, characters taken of one serial packet at most
 	Mute          bool // says nothing
+	Only15        bool // knows IPMI 1.5 only, and drops what is newer
+	Strict15      bool // and refuses to be asked about IPMI 2.0
+	Plain15       bool // and wants no packet proved but the first
 }
 
 // BMC is one controller and its machine. The fields may be read and set between calls.
 type BMC struct {
 	User, Password string
 	Faults         Faults
+	Hardware       Hardware
 	Rand           func([]byte)
 
 	On      bool
@@ -63,6 +67,7 @@ type session struct {
 	user        string
 	sik, k1, k2 []byte
 	open        bool
+	old, plain  bool // of IPMI 1.5; without proofs
 	inNewest    uint32
 	inSeen      map[uint32]bool
 	outSeq      uint32
@@ -143,12 +148,11 @@ func (b *BMC) Tick(now time.Time) {
 
 // Input takes a packet of the console.
 func (b *BMC) Input(now time.Time, pkt []byte) {
-	if len(pkt) > 20 && pkt[3] == 0x07 && pkt[4] == 0 && pkt[19] == 0x38 && !b.Faults.Mute {
-		b.capabilities(pkt[14:])
+	if b.Faults.Mute || b.Hardware.gone || b.old(now, pkt) || b.Faults.Only15 {
 		return
 	}
 	id, seq, kind, flags, payload, ok := protocol.ParseRMCPPlusHeader(pkt)
-	if !ok || pkt[4] != 0x06 || b.Faults.Mute {
+	if !ok || pkt[4] != 0x06 {
 		return
 	}
 	switch kind {
@@ -183,19 +187,6 @@ func (b *BMC) Input(now time.Time, pkt []byte) {
 			b.serial(now, s, seq, payload)
 		}
 	}
-}
-
-// capabilities answers Get Channel Authentication Capabilities outside of a session (§13.13, §22.13): IPMI 2.0. Our
-// own client does without; ipmitool asks it first.
-func (b *BMC) capabilities(m []byte) {
-	_, _, _, number, ok := protocol.ParseIPMIRequest(m)
-	if !ok {
-		return
-	}
-	r := protocol.BuildIPMIResponse(6, 0x38, number, 0, []byte{1, 0x80, 0x04, 0x02, 0, 0, 0, 0})
-	r[0], r[3] = 0x81, 0x20
-	r[2], r[len(r)-1] = protocol.Checksum(r[:2]), protocol.Checksum(r[3:len(r)-1])
-	b.out = append(b.out, append([]byte{6, 0, 0xff, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(len(r))}, r...))
 }
 
 // fresh is the window of §6.12.13: 16 back, 15 ahead, nothing twice.
@@ -316,6 +307,10 @@ func (b *BMC) rakp3(m []byte) {
 }
 
 func (b *BMC) send(s *session, kind byte, encrypt bool, payload []byte) {
+	if s.old {
+		b.sayOld(s, s.id, payload)
+		return
+	}
 	flags := byte(0x40)
 	if encrypt {
 		var iv [16]byte
@@ -356,6 +351,9 @@ func (b *BMC) command(now time.Time, s *session, m []byte) {
 }
 
 func (b *BMC) run(s *session, netFn, cmd byte, data []byte) (code byte, answer []byte) {
+	if code, answer, ok := b.Hardware.run(netFn, cmd, data); ok {
+		return code, answer
+	}
 	switch {
 	case netFn == 6 && cmd == 0x01:
 		return 0, []byte{0x20, 1, 2, 3, 0x51, 0, 0, 0, 0, 0, 0}
@@ -366,6 +364,8 @@ func (b *BMC) run(s *session, netFn, cmd byte, data []byte) (code byte, answer [
 		return 0, data
 	case netFn == 6 && cmd == 0x3c:
 		return 0, nil
+	case netFn == 6 && cmd == 0x48 && s.old:
+		return 0xc1, nil
 	case netFn == 6 && cmd == 0x48 && len(data) == 6:
 		return b.activate(s, data[2]&0x80 != 0)
 	case netFn == 6 && cmd == 0x4b && len(data) == 2 && !b.Faults.NoOwner:
