@@ -30,7 +30,9 @@ func (p *peer) drives(ctx context.Context, at *place) ([]virtualMedia, error) {
 	return all, nil
 }
 
-func (v virtualMedia) full() bool { return v.Inserted != nil && *v.Inserted || v.Inserted == nil && v.Image != "" }
+func (v virtualMedia) full() bool {
+	return v.Inserted != nil && *v.Inserted || v.Inserted == nil && v.Image != ""
+}
 
 // Media lists the virtual drives.
 func (d *driver) Media(ctx context.Context) ([]bmc.Drive, error) {

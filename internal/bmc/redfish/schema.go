@@ -155,10 +155,10 @@ type collection struct {
 }
 
 type action struct {
-	Target     string      `json:"target"`
-	ResetTypes list[text]  `json:"ResetType@Redfish.AllowableValues"`
-	Transfers  list[text]  `json:"TransferProtocol@Redfish.AllowableValues"`
-	Info       string      `json:"@Redfish.ActionInfo"`
+	Target     string     `json:"target"`
+	ResetTypes list[text] `json:"ResetType@Redfish.AllowableValues"`
+	Transfers  list[text] `json:"TransferProtocol@Redfish.AllowableValues"`
+	Info       string     `json:"@Redfish.ActionInfo"`
 }
 
 type actionInfo struct {
@@ -597,7 +597,7 @@ type task struct {
 
 type eventService struct {
 	ServiceEnabled *bool
-	SSE            string `json:"ServerSentEventUri"`
+	SSE            string                         `json:"ServerSentEventUri"`
 	Filters        struct{ EventFormatType bool } `json:"SSEFilterPropertiesSupported"`
 }
 

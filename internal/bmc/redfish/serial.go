@@ -105,7 +105,10 @@ func (p *peer) connect(ctx context.Context, c console) (*stream, error) {
 	address := net.JoinHostPort(p.key.address, strconv.Itoa(c.port))
 	raw, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, err
+		return nil, &bmc.Error{
+			Kind: bmc.Timeout, What: "console", Why: fmt.Sprintf("BMC %s does not answer on its ssh port %d (%s)", p.key, c.port, plain(err)),
+			Do: "Enable ssh in the BMC, and let TCP port " + strconv.Itoa(c.port) + " through to it", Err: err,
+		}
 	}
 	// The context bounds the connecting only.
 	cut := context.AfterFunc(ctx, func() { _ = raw.Close() })
@@ -126,7 +129,10 @@ func (p *peer) connect(ctx context.Context, c console) (*stream, error) {
 			return nil, ctx.Err()
 		}
 		if changed := (*bmc.CertificateError)(nil); errors.As(err, &changed) {
-			return nil, changed
+			return nil, &bmc.Error{
+				Kind: bmc.Refused, What: "console", Why: fmt.Sprintf("the ssh key of BMC %s is another one: %s and not %s", p.key, changed.Seen, changed.Pins[0]), Err: changed,
+				Do: "When the BMC was replaced or got a new key, add " + changed.Seen + " to bmc.pin; else somebody may stand between",
+			}
 		}
 		var op *net.OpError
 		if errors.As(err, &op) || errors.Is(err, io.EOF) {
@@ -187,6 +193,12 @@ func (s *stream) start(c console) error {
 
 // Read reads from the machine.
 func (s *stream) Read(b []byte) (int, error) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return 0, io.EOF
+	}
 	n, err := s.out.Read(b)
 	if err == nil {
 		return n, nil
