@@ -64,7 +64,8 @@ const (
 	secret = "not-calvin"
 )
 
-func startFake(tb testing.TB, s shape) *fake {
+// startFake starts one, on an address of the loopback or on the one that is given.
+func startFake(tb testing.TB, s shape, address ...string) *fake {
 	tb.Helper()
 	f := &fake{shape: s, tree: map[string]map[string]any{}, tokens: map[string]bool{}, events: make(chan string)}
 	for line := range strings.Lines(s.tree) {
@@ -88,6 +89,13 @@ func startFake(tb testing.TB, s shape) *fake {
 	f.server = httptest.NewUnstartedServer(f)
 	f.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(tb)}}
 	f.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for _, a := range address {
+		_ = f.server.Listener.Close()
+		var err error
+		if f.server.Listener, err = net.Listen("tcp", a); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	f.server.StartTLS()
 	tb.Cleanup(f.server.Close)
 	return f
