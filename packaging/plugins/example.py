@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A BMC plugin of muster that does all that one can do, in Python (docs/plugins.md has the contract).
 
-Its machine is a file: bmc.address is the path of one that holds JSON. To drive hardware of yours, keep main() and change the class Machine: a method for
-each request, by its name; a request without a method is not offered.
+Its machine is a file in a directory beside this program, NODE, that holds JSON. To drive hardware of yours, keep main() and change the class Machine: a
+method for each request, by its name; a request without a method is not offered.
 """
 
 import base64
@@ -30,10 +30,10 @@ class Machine:
     }
 
     def __init__(self, target):
-        self.path = target.get("address", "")
-        self.user, self.password = target.get("user"), target.get("password")
-        if not os.path.isabs(self.path):
-            raise Refusal("invalid", "bmc.address is no path of a file", "Set bmc.address to one that the manager may write")
+        self.address, self.user, self.password = target.get("address"), target.get("user"), target.get("password")
+        directory = os.path.abspath(sys.argv[0]) + ".d"
+        os.makedirs(directory, exist_ok=True)
+        self.path = os.path.join(directory, target["node"])
 
     def read(self):
         try:

@@ -1,8 +1,8 @@
 #!/bin/sh
 # The smallest BMC plugin of muster that is of use: power and boot device, in POSIX shell (docs/plugins.md has the contract).
 #
-# Its machine is a file: bmc.address is the path of one that holds "on" or "off", and beside it FILE.boot. To drive hardware of yours, change what
-# stands below "the machine". Nothing here reads a password: one with a quote in it needs a language that reads JSON, see example.py.
+# Its machine is a file in a directory beside this program, NODE, that holds "on" or "off", and NODE.boot. To drive hardware of yours, change what stands
+# below "the machine". Nothing here reads a password: one with a quote in it needs a language that reads JSON, see example.py.
 set -u
 
 # field NAME: the value of a field of the request. muster writes a request in one line, without blanks between.
@@ -47,11 +47,8 @@ while IFS= read -r line; do
 	id=$(field id)
 	case $(field do) in
 	open)
-		machine=$(field address)
-		case $machine in
-		/*) done_ ;;
-		*) fail invalid 'bmc.address is no path of a file' 'Set bmc.address to one that the manager may write' ;;
-		esac
+		machine=$0.d/$(field node)
+		mkdir -p "$0.d" 2>/dev/null && done_ || fail failed "there is no directory $0.d" 'Let the manager write it'
 		;;
 	power) answer "\"$(power)\"" ;;
 	setPower)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"muster/internal/bmc"
+	"muster/internal/bmc/bmctest"
 )
 
 // driver is one target of the engine.
@@ -32,6 +33,25 @@ func (d *driver) do(ctx context.Context, what string, r request, v any) error {
 	ctx, stop := context.WithTimeout(ctx, d.engine.opt.Timeout)
 	defer stop()
 	return d.progress(ctx, what, r, v, nil)
+}
+
+// Test runs the conformance suite of all drivers on a program, with a node called "test" and nothing else: what the program drives is switched off and on.
+// It reports each check as [bmctest.Check] does. The error is that of a program that cannot be talked to at all.
+func Test(ctx context.Context, program string, report func(name string, err error)) error {
+	e, err := New(Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = e.Close() }()
+	t := bmc.Target{Node: "test", Program: program}
+	d := &driver{engine: e, target: t, streams: map[*stream]bool{}}
+	if err := d.do(ctx, "plugin", request{Do: "power"}, nil); err != nil {
+		if b := (*bmc.Error)(nil); errors.As(err, &b) && b.Kind == bmc.Invalid {
+			return err
+		}
+	}
+	bmctest.Check(ctx, d, report)
+	return nil
 }
 
 // progress is do without a bound on its time; lines that tell of progress go to see.
@@ -101,12 +121,12 @@ func (d *driver) explain(what string, err error) error {
 	case errors.Is(err, errClosed):
 		e.Kind, e.Why = bmc.Lost, "the service is stopping"
 	case errors.Is(err, errNoProgram):
-		e.Kind, e.Why, e.Do = bmc.Invalid, err.Error(), "Set bmc.program to the path of the plugin"
+		e.Kind, e.Why, e.Do = bmc.Invalid, err.Error(), "Set bmc.plugin to the path of the plugin"
 	case errors.As(err, &bad), errors.As(err, &gone):
 		e.Why, e.Do = name+" does not keep to the contract: "+err.Error(), "Try it by itself: muster plugin test "+d.target.Program
 	case errors.As(err, &path):
 		e.Kind, e.Why = bmc.Invalid, fmt.Sprintf("%s cannot be started: %v", d.target.Program, path.Err)
-		e.Do = "Set bmc.program to the path of a program that the manager may run"
+		e.Do = "Set bmc.plugin to the path of a program that the manager may run"
 	default:
 		e.Why = name + ": " + err.Error()
 	}

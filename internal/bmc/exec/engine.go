@@ -152,7 +152,7 @@ func (e *Engine) host(ctx context.Context, t bmc.Target) (*host, error) {
 	}
 }
 
-var errNoProgram = errors.New("bmc.program is no absolute path of a program")
+var errNoProgram = errors.New("bmc.plugin is no absolute path of a program")
 
 // release gives the turn back. A process whose place others wait for is ended.
 func (e *Engine) release(h *host) {
