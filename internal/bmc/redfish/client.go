@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"muster/internal/bmc"
 )
 
 // rootPath is the one path that is fixed (DSP0266, "Service root").
@@ -100,7 +103,7 @@ func (p *peer) do(ctx context.Context, c call) (answer, error) {
 		p.mu.Unlock()
 		a, err := p.send(ctx, c, token, basic)
 		if !expired(err) || basic || again {
-			return a, err
+			return a, unsure(c, err)
 		}
 		p.forget(token)
 	}
@@ -141,6 +144,17 @@ func (p *peer) send(ctx context.Context, c call, token string, basic bool) (answ
 	}
 	a := answer{r.StatusCode, r.Header, b}
 	return a, a.err(c)
+}
+
+// unsure marks the error of a request that may have been done: it was sent on a connection that was there, and the answer did not come.
+func unsure(c call, err error) error {
+	var op *net.OpError
+	var cert *bmc.CertificateError
+	var bad *answerError
+	if err == nil || c.method == http.MethodGet || status(err) != 0 || errors.As(err, &op) && op.Op == "dial" || errors.As(err, &cert) || errors.As(err, &bad) {
+		return err
+	}
+	return errors.Join(errUnsure, err)
 }
 
 func (a answer) err(c call) error {
@@ -412,6 +426,9 @@ func members[T any](ctx context.Context, p *peer, path string) ([]T, error) {
 		}
 		raw = append(raw, c.Members...)
 		next = c.Next
+		if len(seen) > 1000 {
+			return nil, &answerError{path + " does not end"}
+		}
 	}
 	return resolve[T](ctx, p, raw)
 }

@@ -3,6 +3,7 @@ package redfish
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,28 +28,41 @@ var (
 	_ bmc.VirtualMedia = (*driver)(nil)
 )
 
-// with runs f with the peer and the place of the target, and explains what went wrong.
-func (d *driver) with(ctx context.Context, what string, f func(p *peer, at *place) error) error {
+// with runs f with the peer and the place of the target, and explains what went wrong. The context of f ends with the engine, too.
+func (d *driver) with(ctx context.Context, what string, f func(ctx context.Context, p *peer, at *place) error) error {
+	return d.on(ctx, what, func(ctx context.Context, p *peer) error {
+		at, err := p.place(ctx, d.target.System)
+		if err == nil {
+			err = f(ctx, p, at)
+			p.lost(err)
+		}
+		return err
+	})
+}
+
+// on is with for what is not of a system.
+func (d *driver) on(ctx context.Context, what string, f func(ctx context.Context, p *peer) error) error {
 	p, err := d.engine.peer(d.target)
 	if err != nil {
 		return d.explain(what, err)
 	}
 	defer d.engine.release(p)
-	at, err := p.place(ctx, d.target.System)
-	if err == nil {
-		err = f(p, at)
-		p.lost(err)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(d.engine.ctx, func() { stop(errClosed) })()
+	if err = f(ctx, p); err == nil {
+		return nil
 	}
-	if err != nil {
-		return d.explain(what, err)
+	if context.Cause(ctx) == errClosed {
+		err = errClosed
 	}
-	return nil
+	return d.explain(what, err)
 }
 
 // Power reads the system: one request, once the controller is known.
 func (d *driver) Power(ctx context.Context) (bmc.PowerState, error) {
 	var state bmc.PowerState
-	err := d.with(ctx, "power status", func(p *peer, at *place) (err error) {
+	err := d.with(ctx, "power status", func(ctx context.Context, p *peer, at *place) (err error) {
 		state, err = p.power(ctx, at)
 		return err
 	})
@@ -73,9 +87,12 @@ func (p *peer) power(ctx context.Context, at *place) (bmc.PowerState, error) {
 	return "", &answerError{"PowerState " + string(s.PowerState)}
 }
 
+// button is the ResetType that does what a short press of the button does: the opposite of what is, so it needs a look first.
+const button = "PushPowerButton"
+
 // resets are the ResetTypes for an action, the best first. Where PowerCycle is not known, ForceRestart comes nearest.
 var resets = map[bmc.Action][]text{
-	bmc.On: {"On", "ForceOn"}, bmc.Off: {"ForceOff"}, bmc.SoftOff: {"GracefulShutdown"},
+	bmc.On: {"On", "ForceOn", button}, bmc.Off: {"ForceOff"}, bmc.SoftOff: {"GracefulShutdown", button},
 	bmc.Cycle: {"PowerCycle", "ForceRestart"}, bmc.Reset: {"ForceRestart"}, bmc.Diag: {"Nmi"},
 }
 
@@ -84,7 +101,7 @@ var reached = map[bmc.Action]bmc.PowerState{bmc.On: bmc.PowerOn, bmc.Off: bmc.Po
 
 // SetPower calls ComputerSystem.Reset with a type that the controller allows.
 func (d *driver) SetPower(ctx context.Context, a bmc.Action) error {
-	return d.with(ctx, "power "+string(a), func(p *peer, at *place) error {
+	return d.with(ctx, "power "+string(a), func(ctx context.Context, p *peer, at *place) error {
 		want := resets[a]
 		if want == nil {
 			return &wrong{"there is no such action", "The actions are on, off, softoff, cycle, reset and diag"}
@@ -96,6 +113,11 @@ func (d *driver) SetPower(ctx context.Context, a bmc.Action) error {
 				return &missing{"it allows " + joined(at.reset) + " and not " + joined(want)}
 			}
 			kind = want[i]
+		}
+		if kind == button {
+			if now, err := p.power(ctx, at); err != nil || now == reached[a] {
+				return err
+			}
 		}
 		target := at.first.Actions.Reset.Target
 		if target == "" {
@@ -128,7 +150,7 @@ var modes = map[string]string{"uefi": "UEFI", "bios": "Legacy", "": ""}
 // BootDevice reads the override of the system.
 func (d *driver) BootDevice(ctx context.Context) (bmc.BootDevice, error) {
 	b := bmc.BootDevice{Device: "default"}
-	err := d.with(ctx, "bootdev", func(p *peer, at *place) error {
+	err := d.with(ctx, "bootdev", func(ctx context.Context, p *peer, at *place) error {
 		var s system
 		if _, err := p.get(ctx, at.system, &s); err != nil {
 			return err
@@ -157,7 +179,7 @@ func (d *driver) BootDevice(ctx context.Context) (bmc.BootDevice, error) {
 
 // SetBootDevice changes the override of the system.
 func (d *driver) SetBootDevice(ctx context.Context, b bmc.BootDevice) error {
-	return d.with(ctx, "bootdev "+b.Device, func(p *peer, at *place) error {
+	return d.with(ctx, "bootdev "+b.Device, func(ctx context.Context, p *peer, at *place) error {
 		names, known := devices[b.Device]
 		mode, there := modes[b.Firmware]
 		if !known || !there {
@@ -207,7 +229,7 @@ func (d *driver) SetBootDevice(ctx context.Context, b bmc.BootDevice) error {
 
 // Identify lights the locator of the system, or of its chassis. Redfish knows no duration: the engine puts it out, at the latest when it is closed.
 func (d *driver) Identify(ctx context.Context, on bool, duration time.Duration) error {
-	return d.with(ctx, "identify", func(p *peer, at *place) error {
+	return d.with(ctx, "identify", func(ctx context.Context, p *peer, at *place) error {
 		path, change, err := p.locator(ctx, at)
 		if err != nil {
 			return err
@@ -276,7 +298,7 @@ func (p *peer) locator(ctx context.Context, at *place) (string, func(on bool) an
 
 // ResetController calls Manager.Reset.
 func (d *driver) ResetController(ctx context.Context) error {
-	return d.with(ctx, "bmc reset", func(p *peer, at *place) error {
+	return d.with(ctx, "bmc reset", func(ctx context.Context, p *peer, at *place) error {
 		_, m, err := p.manager(ctx, at)
 		if err != nil {
 			return err
@@ -286,6 +308,9 @@ func (d *driver) ResetController(ctx context.Context) error {
 			kind = "ForceRestart"
 		}
 		_, err = p.post(ctx, m.Actions.Reset.Target, map[string]text{"ResetType": kind})
+		if errors.Is(err, errUnsure) && ctx.Err() == nil {
+			err = nil // it is gone, as it was told to
+		}
 		return err
 	})
 }
@@ -293,7 +318,7 @@ func (d *driver) ResetController(ctx context.Context) error {
 // Info says who the controller is.
 func (d *driver) Info(ctx context.Context) (bmc.Info, error) {
 	var i bmc.Info
-	err := d.with(ctx, "bmc info", func(p *peer, at *place) error {
+	err := d.with(ctx, "bmc info", func(ctx context.Context, p *peer, at *place) error {
 		_, m, err := p.manager(ctx, at)
 		if err != nil {
 			return err
@@ -337,7 +362,8 @@ func outside(all []ethernet) *ethernet {
 	return nil
 }
 
-func either(all ...text) text {
+// either is the first that is said.
+func either[T ~string](all ...T) T {
 	for _, t := range all {
 		if t != "" {
 			return t
@@ -367,16 +393,12 @@ func (d *driver) Raw(ctx context.Context, request string) (string, error) {
 	if !strings.HasPrefix(c.path, "/") || !slices.Contains(known, c.method) {
 		return "", d.explain(what, &wrong{"a request is a path, or a method, a path and JSON", "For example: /redfish/v1/Systems"})
 	}
-	p, err := d.engine.peer(d.target)
-	if err != nil {
-		return "", d.explain(what, err)
-	}
-	defer d.engine.release(p)
-	a, err := p.do(ctx, c)
-	if err != nil {
-		return "", d.explain(what, err)
-	}
-	return string(a.body), nil
+	var a answer
+	err := d.on(ctx, what, func(ctx context.Context, p *peer) (err error) {
+		a, err = p.do(ctx, c)
+		return err
+	})
+	return string(a.body), err
 }
 
 // Close ends the streams of the driver. The session stays for a while, for the next driver of the same target.

@@ -72,6 +72,9 @@ type Engine struct {
 	mu     sync.Mutex // taken after a peer's, never before
 	closed bool
 	peers  map[key]*peer
+
+	waiting  int // who wait for a slot
+	evicting bool
 }
 
 // key tells controllers and logins apart: drivers of the same key share a session.
@@ -186,7 +189,7 @@ func (e *Engine) expire(p *peer) {
 	p.logout()
 }
 
-// slot waits for leave to open one more connection; when there are too many, those of peers that nobody uses are closed, unused for longest first.
+// slot waits for leave to open one more connection.
 func (e *Engine) slot(ctx context.Context) error {
 	select {
 	case e.slots <- struct{}{}:
@@ -194,22 +197,53 @@ func (e *Engine) slot(ctx context.Context) error {
 	default:
 	}
 	e.mu.Lock()
-	var quiet []*peer
-	for _, p := range e.peers {
-		if p.users == 0 {
-			quiet = append(quiet, p)
-		}
+	e.waiting++
+	if !e.evicting && !e.closed {
+		e.evicting = true
+		e.work.Go(e.evict)
 	}
-	slices.SortFunc(quiet, func(a, b *peer) int { return a.used.Compare(b.used) })
 	e.mu.Unlock()
-	for _, p := range quiet[:min(len(quiet), 1+len(quiet)/16)] {
-		p.transport.CloseIdleConnections()
-	}
+	defer func() {
+		e.mu.Lock()
+		e.waiting--
+		e.mu.Unlock()
+	}()
 	select {
 	case e.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// evict closes connections of peers that nobody uses, unused for longest first, as long as somebody waits for a slot. It looks again and again: a connection
+// becomes idle some time after its last user has gone.
+func (e *Engine) evict() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		e.mu.Lock()
+		if e.waiting == 0 || e.closed {
+			e.evicting = false
+			e.mu.Unlock()
+			return
+		}
+		var quiet []*peer
+		for _, p := range e.peers {
+			if p.users == 0 {
+				quiet = append(quiet, p)
+			}
+		}
+		slices.SortFunc(quiet, func(a, b *peer) int { return a.used.Compare(b.used) })
+		quiet = quiet[:min(len(quiet), e.waiting)]
+		e.mu.Unlock()
+		for _, p := range quiet {
+			p.transport.CloseIdleConnections()
+		}
+		select {
+		case <-tick.C:
+		case <-e.ctx.Done():
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 var (
 	errNoAddress = errors.New("no BMC address is set")
 	errClosed    = errors.New("the engine is closed")
+	errUnsure    = errors.New("it may have been done")
 )
 
 // statusError is an answer that is an error (DSP0266, "Error responses").
@@ -125,6 +126,8 @@ func (d *driver) explain(what string, err error) *bmc.Error {
 		e.Kind, e.Why = bmc.Lost, "the service is stopping"
 	case errors.Is(err, context.Canceled):
 		e.Kind, e.Why = bmc.Lost, "stopped while waiting for "+name
+	case errors.Is(err, errUnsure):
+		e.Kind, e.Why, e.Do = bmc.Timeout, name+" did not answer; it may have done it", "Look how it is before trying again"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &wait) && wait.Timeout():
 		e.Kind, e.Why, e.Do = bmc.Timeout, name+" did not answer in time", doReach
 	default: // of the network

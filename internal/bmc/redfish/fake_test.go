@@ -46,6 +46,33 @@ type fake struct {
 	task     func(polls int) (status int, task map[string]any)
 	polls    int
 	delay    time.Duration
+	conns    *census
+}
+
+// census is a listener that counts connections by the address that they were made to; "" is all.
+type census struct {
+	net.Listener
+	mu         sync.Mutex
+	open, most map[string]int
+}
+
+func (c *census) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(conn.LocalAddr().String())
+	c.count(host, 1)
+	return &counted{conn, sync.OnceFunc(func() { c.count(host, -1) })}, nil
+}
+
+func (c *census) count(host string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range []string{host, ""} {
+		c.open[h] += n
+		c.most[h] = max(c.most[h], c.open[h])
+	}
 }
 
 // shape is how families differ.
@@ -96,6 +123,8 @@ func startFake(tb testing.TB, s shape, address ...string) *fake {
 			tb.Fatal(err)
 		}
 	}
+	f.conns = &census{Listener: f.server.Listener, open: map[string]int{}, most: map[string]int{}}
+	f.server.Listener = f.conns
 	f.server.StartTLS()
 	tb.Cleanup(f.server.Close)
 	return f

@@ -20,7 +20,7 @@ import (
 // UpdateFirmware pushes the image (UpdateService.MultipartHttpPushUri, else HttpPushUri), or has the controller fetch it (SimpleUpdate), whichever of these it
 // offers first, and follows the task.
 func (d *driver) UpdateFirmware(ctx context.Context, u bmc.Update) error {
-	return d.with(ctx, "firmware update", func(p *peer, _ *place) error {
+	return d.with(ctx, "firmware update", func(ctx context.Context, p *peer, _ *place) error {
 		if u.Progress == nil {
 			u.Progress = func(string, int) {}
 		}
@@ -172,7 +172,7 @@ func (p *peer) follow(ctx context.Context, a answer, see func(step string, perce
 	}
 	at := a.location()
 	if at == "" {
-		at = either2(pathOf(t.TaskMonitor), t.link.ID)
+		at = either(pathOf(t.TaskMonitor), t.link.ID)
 	}
 	if at == "" {
 		return nil // accepted, and nothing to look at

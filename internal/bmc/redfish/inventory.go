@@ -42,7 +42,7 @@ func (l *parts) add(slot string, h health, p bmc.Part) {
 // Inventory walks over the parts.
 func (d *driver) Inventory(ctx context.Context) ([]bmc.Part, error) {
 	l := &parts{used: map[string]int{}}
-	err := d.with(ctx, "inventory", func(p *peer, at *place) error {
+	err := d.with(ctx, "inventory", func(ctx context.Context, p *peer, at *place) error {
 		s := system{}
 		if _, err := p.get(ctx, at.system, &s); err != nil {
 			return err
@@ -218,7 +218,7 @@ func (p *peer) network(ctx context.Context, s system, boxes []chassis, l *parts)
 				Kind: "nic", Vendor: string(a.Manufacturer), Model: string(either(a.Model, a.Name)), Serial: string(a.SerialNumber), Number: string(a.PartNumber),
 				Firmware: string(firmware),
 			})
-			ports, err := members[port](ctx, p, either2(a.Ports.ID, a.NetworkPorts.ID))
+			ports, err := members[port](ctx, p, either(a.Ports.ID, a.NetworkPorts.ID))
 			if err != nil {
 				return err
 			}
@@ -319,7 +319,7 @@ func (p *peer) boxParts(ctx context.Context, boxes []chassis, l *parts) error {
 // Firmware lists what the update service knows.
 func (d *driver) Firmware(ctx context.Context) ([]bmc.Firmware, error) {
 	var out []bmc.Firmware
-	err := d.with(ctx, "firmware", func(p *peer, _ *place) error {
+	err := d.with(ctx, "firmware", func(ctx context.Context, p *peer, _ *place) error {
 		all, _, err := p.software(ctx)
 		if err != nil {
 			return err

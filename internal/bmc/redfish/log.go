@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster/internal/bmc"
 )
@@ -56,7 +57,7 @@ func (p *peer) hardwareLog(ctx context.Context, at *place) (logService, error) {
 // EventLog reads the log of hardware events, oldest first.
 func (d *driver) EventLog(ctx context.Context) ([]bmc.LogEntry, error) {
 	var out []bmc.LogEntry
-	err := d.with(ctx, "eventlog", func(p *peer, at *place) error {
+	err := d.with(ctx, "eventlog", func(ctx context.Context, p *peer, at *place) error {
 		l, err := p.hardwareLog(ctx, at)
 		if err != nil {
 			return err
@@ -95,7 +96,7 @@ func inOrder(all []bmc.LogEntry) {
 func (e logEntry) plain() bmc.LogEntry {
 	o := bmc.LogEntry{
 		ID: string(either(e.ID, e.EventID)), Time: e.Created.Time, Kind: strings.ToLower(string(e.SensorType)), Text: string(either(e.Message, e.Name, e.MessageID)),
-		Health: health{Health: either(e.Severity, e.MessageSeverity)}.plain(), Sensor: last(either2(e.Links.OriginOfCondition.ID, e.Origin.ID)),
+		Health: health{Health: either(e.Severity, e.MessageSeverity)}.plain(), Sensor: last(either(e.Links.OriginOfCondition.ID, e.Origin.ID)),
 		Over: e.Resolved || strings.HasSuffix(strings.ToLower(string(e.EntryCode)), "deassert"),
 	}
 	if o.Time.IsZero() || !e.EventTimestamp.IsZero() {
@@ -107,16 +108,9 @@ func (e logEntry) plain() bmc.LogEntry {
 	return o
 }
 
-func either2(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // ClearEventLog calls LogService.ClearLog.
 func (d *driver) ClearEventLog(ctx context.Context) error {
-	return d.with(ctx, "eventlog --clear", func(p *peer, at *place) error {
+	return d.with(ctx, "eventlog --clear", func(ctx context.Context, p *peer, at *place) error {
 		l, err := p.hardwareLog(ctx, at)
 		if err != nil {
 			return err
@@ -129,7 +123,7 @@ func (d *driver) ClearEventLog(ctx context.Context) error {
 // Watch follows the stream of events (DSP0266, "Server-sent events").
 func (d *driver) Watch(ctx context.Context, see func(bmc.LogEntry)) error {
 	const what = "events of hardware"
-	return d.with(ctx, what, func(p *peer, _ *place) error {
+	err := d.with(ctx, what, func(ctx context.Context, p *peer, _ *place) error {
 		var s eventService
 		if p.root.EventService.ID != "" {
 			if _, err := p.get(ctx, p.root.EventService.ID, &s); err != nil && !absent(err) {
@@ -148,8 +142,6 @@ func (d *driver) Watch(ctx context.Context, see func(bmc.LogEntry)) error {
 			return err
 		}
 		defer func() { _ = r.Body.Close() }()
-		stop := context.AfterFunc(p.engine.ctx, func() { _ = r.Body.Close() })
-		defer stop()
 		err = sse(r.Body, func(data []byte) {
 			var v event
 			if decode(data, &v) != nil {
@@ -159,18 +151,22 @@ func (d *driver) Watch(ctx context.Context, see func(bmc.LogEntry)) error {
 				see(e.plain())
 			}
 		})
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case p.engine.ctx.Err() != nil:
-			return errClosed
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		return &bmc.Error{Kind: bmc.Lost, What: what, Why: fmt.Sprintf("BMC %s ended the stream of events (%v)", p.key, err), Err: err}
 	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
-// stream opens the stream of events, with the session. There is no bound on how long it takes, only on its beginning.
+// stream opens the stream of events, with the session. Only its beginning is bounded in time.
 func (p *peer) stream(ctx context.Context, path string) (*http.Response, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	late := time.AfterFunc(p.engine.opt.Timeout, func() { stop(context.DeadlineExceeded) })
+	defer late.Stop()
 	for again := false; ; again = true {
 		if err := p.open(ctx); err != nil {
 			return nil, err
@@ -181,7 +177,7 @@ func (p *peer) stream(ctx context.Context, path string) (*http.Response, error) 
 		c := call{method: http.MethodGet, path: path, header: map[string]string{"Accept": "text/event-stream"}}
 		r, err := p.begin(ctx, c, token, basic)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(context.Cause(ctx), err)
 		}
 		if r.StatusCode == http.StatusOK {
 			return r, nil

@@ -37,7 +37,7 @@ func (v virtualMedia) full() bool {
 // Media lists the virtual drives.
 func (d *driver) Media(ctx context.Context) ([]bmc.Drive, error) {
 	var out []bmc.Drive
-	err := d.with(ctx, "media", func(p *peer, at *place) error {
+	err := d.with(ctx, "media", func(ctx context.Context, p *peer, at *place) error {
 		all, err := p.drives(ctx, at)
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func (d *driver) Media(ctx context.Context) ([]bmc.Drive, error) {
 
 // InsertMedia calls VirtualMedia.InsertMedia, or changes the resource where there is no such action.
 func (d *driver) InsertMedia(ctx context.Context, name string, m bmc.Medium) error {
-	return d.with(ctx, "media insert", func(p *peer, at *place) error {
+	return d.with(ctx, "media insert", func(ctx context.Context, p *peer, at *place) error {
 		all, err := p.drives(ctx, at)
 		if err != nil {
 			return err
@@ -121,7 +121,7 @@ func (p *peer) eject(ctx context.Context, v virtualMedia) error {
 
 // EjectMedia empties one drive, or all.
 func (d *driver) EjectMedia(ctx context.Context, name string) error {
-	return d.with(ctx, "media eject", func(p *peer, at *place) error {
+	return d.with(ctx, "media eject", func(ctx context.Context, p *peer, at *place) error {
 		all, err := p.drives(ctx, at)
 		if err != nil {
 			return err

@@ -2,7 +2,9 @@ package redfish
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -342,5 +344,105 @@ func TestIdentify_goes_out_after_its_time(t *testing.T) {
 	}
 	if on := f.value("/redfish/v1/Chassis/chassis", "LocationIndicatorActive"); on != true {
 		t.Error("the chassis has no light")
+	}
+}
+
+// A button does the opposite of what is: it is pressed only when that is what is wanted.
+func TestPower_button_is_pressed_only_when_it_helps(t *testing.T) {
+	f := startFake(t, modern) // it is off
+	f.with(modern.system, func(o map[string]any) {
+		o["Actions"].(map[string]any)["#ComputerSystem.Reset"].(map[string]any)["ResetType@Redfish.AllowableValues"] = []any{"On", "ForceOff", "PushPowerButton"}
+	})
+	d := f.open(t, Options{})
+	pressed := func() bool {
+		return slices.ContainsFunc(f.asked(), func(r string) bool { return strings.HasPrefix(r, "POST "+modern.system) })
+	}
+	if err := d.SetPower(t.Context(), bmc.SoftOff); err != nil || pressed() {
+		t.Errorf("off: %v, or the button was pressed", err)
+	}
+	f.with(modern.system, func(o map[string]any) { o["PowerState"] = "On" })
+	_ = d.SetPower(t.Context(), bmc.SoftOff) // the fake knows no button
+	if !pressed() {
+		t.Error("on: the button was not pressed")
+	}
+}
+
+// A reset whose answer is lost may have been done: it is not sent again, and the error says so.
+func TestPower_reset_is_sent_once(t *testing.T) {
+	f := startFake(t, older)
+	d := f.open(t, Options{})
+	if _, err := d.Power(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	handler := f.server.Config.Handler
+	resets := 0
+	f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			resets++
+			panic(http.ErrAbortHandler)
+		}
+		handler.ServeHTTP(w, r)
+	})
+	wantError(t, d.SetPower(t.Context(), bmc.Reset), bmc.Timeout, "it may have done it", "Look how it is")
+	if resets != 1 {
+		t.Errorf("sent %d times", resets)
+	}
+	if err := d.ResetController(t.Context()); err != nil {
+		t.Errorf("a controller that resets does not answer: %v", err)
+	}
+}
+
+// However much is asked at once, one controller has few connections, and power does not wait behind an inventory.
+func TestConnections_are_bounded(t *testing.T) {
+	f := startFake(t, older, "0.0.0.0:0")
+	port := f.target().Port
+	e := startEngine(t, Options{PerBMC: 3, Connections: 8})
+	var all sync.WaitGroup
+	for i := range 24 {
+		target := f.target()
+		target.Address, target.Port = fmt.Sprintf("127.60.0.%d", 1+i), port
+		all.Go(func() {
+			var each sync.WaitGroup
+			for range 6 {
+				each.Go(func() {
+					if _, err := e.Open(target).Power(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			each.Wait()
+		})
+	}
+	all.Wait()
+	f.conns.mu.Lock()
+	defer f.conns.mu.Unlock()
+	for host, n := range f.conns.most {
+		if host != "" && n > 3 {
+			t.Errorf("%d connections to %s; want 3 at most", n, host)
+		}
+	}
+	// The server learns of a closed connection a little after the engine has let go of it.
+	if n := f.conns.most[""]; len(f.conns.most) != 1+24 || n > 2*8 {
+		t.Errorf("%d controllers, %d connections at most; want 24 and about 8", len(f.conns.most)-1, n)
+	}
+	if n := len(e.slots); n > 8 {
+		t.Errorf("%d connections are counted; want 8 at most", n)
+	}
+}
+
+func TestQuirks(t *testing.T) {
+	for _, c := range []struct {
+		root serviceRoot
+		want string
+	}{
+		{serviceRoot{Vendor: "Dell Inc."}, "console com2"},
+		{serviceRoot{Vendor: "HPE"}, "vsp"},
+		{serviceRoot{Oem: map[string]json.RawMessage{"Hp": nil}}, "vsp"},
+		{serviceRoot{Vendor: "Supermicro", Oem: map[string]json.RawMessage{"Ami": nil}}, "cd system1/sol1\rstart"},
+		{serviceRoot{Vendor: "Nobody"}, ""},
+	} {
+		if got := quirkOf(c.root).serial; got != c.want {
+			t.Errorf("%+v: got %q; want %q", c.root, got, c.want)
+		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // Sensors reads the sensors of all chassis of the system: the Sensors collection where there is one, else Thermal and Power, as controllers of before 2020 have.
 func (d *driver) Sensors(ctx context.Context) ([]bmc.Sensor, error) {
 	var out []bmc.Sensor
-	err := d.with(ctx, "sensors", func(p *peer, at *place) error {
+	err := d.with(ctx, "sensors", func(ctx context.Context, p *peer, at *place) error {
 		boxes, err := p.boxes(ctx, at)
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ func (p *peer) hostKey(_ string, _ net.Addr, k ssh.PublicKey) error {
 // Serial connects the serial line over the ssh of the controller.
 func (d *driver) Serial(ctx context.Context) (bmc.Stream, error) {
 	var s *stream
-	err := d.with(ctx, "console", func(p *peer, at *place) error {
+	err := d.with(ctx, "console", func(ctx context.Context, p *peer, at *place) error {
 		c, err := p.console(ctx, at)
 		if err != nil {
 			return err

@@ -67,7 +67,7 @@ func (p *peer) resources(ctx context.Context, at *place) (*resources, error) {
 	if r.accounts, err = members[account](ctx, p, r.makes); err != nil {
 		return nil, err
 	}
-	r.biosPath = either2(r.bios.Settings.SettingsObject.ID, at.first.Bios.ID)
+	r.biosPath = either(r.bios.Settings.SettingsObject.ID, at.first.Bios.ID)
 	return r, get(r.bios.Settings.SettingsObject.ID, &r.pending)
 }
 
@@ -191,7 +191,7 @@ func written(v any) string {
 // Settings reads what can be set of the controller and of the BIOS, and the certificate that the controller shows.
 func (d *driver) Settings(ctx context.Context) ([]bmc.Setting, error) {
 	var out []bmc.Setting
-	err := d.with(ctx, "bmc settings", func(p *peer, at *place) error {
+	err := d.with(ctx, "bmc settings", func(ctx context.Context, p *peer, at *place) error {
 		r, err := p.resources(ctx, at)
 		if err != nil {
 			return err
@@ -230,7 +230,7 @@ type plan struct {
 func (d *driver) Set(ctx context.Context, all []bmc.Setting) ([]string, error) {
 	const what = "bmc set"
 	var pending []string
-	err := d.with(ctx, what, func(p *peer, at *place) error {
+	err := d.with(ctx, what, func(ctx context.Context, p *peer, at *place) error {
 		r, err := p.resources(ctx, at)
 		if err != nil {
 			return err
