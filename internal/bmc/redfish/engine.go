@@ -311,11 +311,14 @@ func newPeer(e *Engine, k key, t bmc.Target) *peer {
 	return p
 }
 
+// connecting is how long a controller may take to accept a connection. A busy one takes long to answer, not to accept.
+const connecting = 10 * time.Second
+
 func (p *peer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if err := p.engine.slot(ctx); err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: p.engine.opt.Timeout}
+	d := net.Dialer{Timeout: min(p.engine.opt.Timeout, connecting)}
 	c, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		<-p.engine.slots

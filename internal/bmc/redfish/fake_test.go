@@ -80,6 +80,7 @@ type shape struct {
 	tree     string // lines: path, then JSON
 	basic    bool   // no sessions
 	ifMatch  bool   // PATCH without If-Match is refused
+	noTimes  bool   // when a change applies cannot be said, whatever it offers
 	weak     bool   // its tags are weak, and only in the body
 	settings string // where Boot is changed; empty: in the system itself
 	accounts bool   // accounts are made and deleted
@@ -375,6 +376,9 @@ func (f *fake) patch(path string, r *http.Request, content []byte) reply {
 	if change["Boot"] != nil && f.shape.settings != "" && path != f.shape.settings {
 		return refusal(http.StatusBadRequest, "PropertyNotWritable", "Boot cannot be written here.")
 	}
+	if change["@Redfish.SettingsApplyTime"] != nil && f.shape.noTimes {
+		return refusal(http.StatusBadRequest, "PropertyUnknown", "There is no @Redfish.SettingsApplyTime.")
+	}
 	merge(o, change)
 	if o["IPv4StaticAddresses"] != nil {
 		o["IPv4Addresses"] = o["IPv4StaticAddresses"]
@@ -514,7 +518,7 @@ func (f *fake) stream(w http.ResponseWriter, r *http.Request) {
 var modern = shape{system: "/redfish/v1/Systems/System.Embedded.1", tree: `
 /redfish/v1 {"RedfishVersion":"1.18.0","Vendor":"Dell","Product":"Integrated Remote Access","UUID":"00000000-0000-0000-0000-0000000000aa","Systems":{"@odata.id":"/redfish/v1/Systems"},"Chassis":{"@odata.id":"/redfish/v1/Chassis"},"Managers":{"@odata.id":"/redfish/v1/Managers"},"SessionService":{"@odata.id":"/redfish/v1/SessionService"},"AccountService":{"@odata.id":"/redfish/v1/AccountService"},"UpdateService":{"@odata.id":"/redfish/v1/UpdateService"},"EventService":{"@odata.id":"/redfish/v1/EventService"},"Links":{"Sessions":{"@odata.id":"/redfish/v1/SessionService/Sessions"}},"Oem":{"Dell":{}},"ProtocolFeaturesSupported":{"SelectQuery":true,"ExpandQuery":{"ExpandAll":true,"Levels":true,"Links":true,"NoLinks":true,"MaxLevels":1}}}
 /redfish/v1/Systems {"Members":["System.Embedded.1"]}
-/redfish/v1/Systems/System.Embedded.1 {"Id":"System.Embedded.1","Name":"System","Manufacturer":"Rackmaker","Model":"R7","SerialNumber":"SN0001","SKU":"TAG0001","UUID":"4C4C4544-0001-0002-0003-000000000004","BiosVersion":"2.19.1","PowerState":"Off","LocationIndicatorActive":false,"Boot":{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideTarget":"None","BootSourceOverrideMode":"UEFI","BootSourceOverrideTarget@Redfish.AllowableValues":["None","Pxe","Hdd","Cd","BiosSetup","UefiHttp"],"BootSourceOverrideMode@Redfish.AllowableValues":["UEFI","Legacy"]},"Bios":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Bios"},"Processors":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Processors"},"Memory":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Memory"},"Storage":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Storage"},"PCIeDevices":[{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/59-0"}],"VirtualMedia":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/VirtualMedia"},"Links":{"Chassis":[{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1"}],"ManagedBy":[{"@odata.id":"/redfish/v1/Managers/BMC.1"}]},"Actions":{"#ComputerSystem.Reset":{"target":"/redfish/v1/Systems/System.Embedded.1/Actions/ComputerSystem.Reset","ResetType@Redfish.AllowableValues":["On","ForceOff","ForceRestart","GracefulShutdown","PowerCycle","Nmi"]}}}
+/redfish/v1/Systems/System.Embedded.1 {"Id":"System.Embedded.1","Name":"System","Manufacturer":"Rackmaker","Model":"R7","SerialNumber":"SN0001","SKU":"TAG0001","UUID":"4C4C4544-0001-0002-0003-000000000004","BiosVersion":"2.19.1","PowerState":"Off","LocationIndicatorActive":false,"Boot":{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideTarget":"None","BootSourceOverrideMode":"UEFI","BootSourceOverrideTarget@Redfish.AllowableValues":["None","Pxe","Hdd","Cd","BiosSetup","UefiHttp"],"BootSourceOverrideMode@Redfish.AllowableValues":["UEFI","Legacy"]},"Bios":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Bios"},"Processors":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Processors"},"Memory":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Memory"},"Storage":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Storage"},"PCIeDevices":[{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/59-0"},{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/7-0"},{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/81-0"},{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/82-0"}],"VirtualMedia":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/VirtualMedia"},"Links":{"Chassis":[{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1"}],"ManagedBy":[{"@odata.id":"/redfish/v1/Managers/BMC.1"}]},"Actions":{"#ComputerSystem.Reset":{"target":"/redfish/v1/Systems/System.Embedded.1/Actions/ComputerSystem.Reset","ResetType@Redfish.AllowableValues":["On","ForceOff","ForceRestart","GracefulShutdown","PowerCycle","Nmi"]}}}
 /redfish/v1/Systems/System.Embedded.1/Bios {"Attributes":{"BootMode":"Uefi","ProcCores":8,"SriovGlobalEnable":false},"@Redfish.Settings":{"SettingsObject":{"@odata.id":"/redfish/v1/Systems/System.Embedded.1/Bios/Settings"},"SupportedApplyTimes":["OnReset"]}}
 /redfish/v1/Systems/System.Embedded.1/Bios/Settings {"Attributes":{}}
 /redfish/v1/Systems/System.Embedded.1/Processors {"Members":["CPU.Socket.1","GPU.1"]}
@@ -537,6 +541,14 @@ var modern = shape{system: "/redfish/v1/Systems/System.Embedded.1", tree: `
 /redfish/v1/Chassis/System.Embedded.1/PowerSubsystem/PowerSupplies {"Members":["PSU.1"]}
 /redfish/v1/Chassis/System.Embedded.1/PowerSubsystem/PowerSupplies/PSU.1 {"Id":"PSU.1","Name":"PSU 1","Model":"P800","SerialNumber":"P1","PowerCapacityWatts":800,"FirmwareVersion":"0.1","Status":{"State":"Enabled","Health":"OK"}}
 /redfish/v1/Chassis/System.Embedded.1/PCIeDevices/59-0 {"Id":"59-0","Name":"Ethernet Controller","Manufacturer":"Cardmaker","FirmwareVersion":"22.1","Status":{"Health":"OK"}}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/7-0 {"Id":"7-0","Name":"Screen of the BMC","Links":{"PCIeFunctions":[{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/7-0/PCIeFunctions/0"}]}}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/7-0/PCIeFunctions/0 {"Id":"0","DeviceClass":"DisplayController","VendorId":"0x102B"}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/81-0 {"Id":"81-0","Name":"G100","SerialNumber":"G1","PCIeFunctions":{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/81-0/PCIeFunctions"}}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/81-0/PCIeFunctions {"Members":["0"]}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/81-0/PCIeFunctions/0 {"Id":"0","DeviceClass":"ProcessingAccelerators","VendorId":"0x10DE"}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/82-0 {"Id":"82-0","Name":"G100","SerialNumber":"G2","PCIeFunctions":{"@odata.id":"/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/82-0/PCIeFunctions"}}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/82-0/PCIeFunctions {"Members":["0"]}
+/redfish/v1/Chassis/System.Embedded.1/PCIeDevices/82-0/PCIeFunctions/0 {"Id":"0","DeviceClass":"ProcessingAccelerators","VendorId":"0x10DE"}
 /redfish/v1/Chassis/System.Embedded.1/Sensors {"Members":["Inlet","Fan1","Watts","Cpu"]}
 /redfish/v1/Chassis/System.Embedded.1/Sensors/Inlet {"Id":"Inlet","Name":"Inlet Temp","Reading":21.5,"ReadingType":"Temperature","ReadingUnits":"Cel","Thresholds":{"UpperCaution":{"Reading":38},"UpperCritical":{"Reading":42},"LowerCaution":{"Reading":3},"LowerCritical":{"Reading":-7}},"Status":{"State":"Enabled","Health":"OK"}}
 /redfish/v1/Chassis/System.Embedded.1/Sensors/Fan1 {"Id":"Fan1","Name":"Fan 1","Reading":34,"ReadingType":"Percent","ReadingUnits":"%","PhysicalContext":"Fan","Status":{"State":"Enabled","Health":"OK"}}

@@ -118,11 +118,13 @@ func TestInventory(t *testing.T) {
 				Slot: "Disk.0", Kind: "disk", Model: "SSD1", Serial: "D1", Firmware: "D3", WWN: "5000c500a1b2c3d4", Bytes: 960197124096, Health: bmc.OK,
 				Other: map[string]string{"type": "SSD", "protocol": "SAS"},
 			},
+			{Slot: "GPU 82-0", Kind: "gpu", Model: "G100", Serial: "G2"},
 			{Slot: "GPU.1", Kind: "gpu", Vendor: "Cardmaker", Model: "G100", Serial: "G1", Firmware: "96.0", Health: bmc.Warning},
 			{Slot: "NIC.1", Kind: "nic", Vendor: "Cardmaker", Model: "E810", Serial: "N1", Firmware: "4.20"},
 			{Slot: "NIC.1 port 1", Kind: "port", MAC: "02:00:00:00:0a:01", Mbps: 25000, Other: map[string]string{"link": "linkup"}},
 			{Slot: "NIC.1 port 2", Kind: "port", MAC: "02:00:00:00:0a:02", Other: map[string]string{"link": "linkdown"}},
 			{Slot: "PCIe 59-0", Kind: "pcie", Vendor: "Cardmaker", Model: "Ethernet Controller", Firmware: "22.1", Health: bmc.OK},
+			{Slot: "PCIe 7-0", Kind: "pcie", Model: "Screen of the BMC"},
 			{Slot: "PSU.1", Kind: "power", Model: "P800", Serial: "P1", Firmware: "0.1", Health: bmc.OK, Other: map[string]string{"capacity": "800 W"}},
 			{Slot: "chassis System.Embedded.1", Kind: "chassis", Health: bmc.OK, Other: map[string]string{"type": "RackMount"}},
 			{
@@ -274,6 +276,15 @@ func TestSet_that_does_not_take_says_so(t *testing.T) {
 	})
 	_, err := d.Set(t.Context(), []bmc.Setting{{Name: "host.name", Value: "other"}})
 	wantError(t, err, bmc.Failed, `host.name is "new-8" and not "other"`)
+}
+
+func TestSet_without_the_time_that_is_offered_and_refused(t *testing.T) {
+	s := modern
+	s.noTimes = true
+	pending, err := startFake(t, s).open(t, Options{}).Set(t.Context(), []bmc.Setting{{Name: "bios.BootMode", Value: "Bios"}})
+	if err != nil || !slices.Equal(pending, []string{"bios.BootMode"}) {
+		t.Errorf("pending %q, %v", pending, err)
+	}
 }
 
 func TestMedia(t *testing.T) {

@@ -39,6 +39,11 @@ func (l *parts) add(slot string, h health, p bmc.Part) {
 	l.all = append(l.all, p)
 }
 
+// has says whether a part of a kind is listed, by its serial number.
+func (l *parts) has(kind string, serial text) bool {
+	return serial != "" && slices.ContainsFunc(l.all, func(p bmc.Part) bool { return p.Kind == kind && p.Serial == string(serial) })
+}
+
 // Inventory walks over the parts.
 func (d *driver) Inventory(ctx context.Context) ([]bmc.Part, error) {
 	l := &parts{used: map[string]int{}}
@@ -269,12 +274,34 @@ func (p *peer) pcie(ctx context.Context, s system, boxes []chassis, l *parts) er
 		all = append(all, more...)
 	}
 	for _, v := range all {
-		l.add(slot("PCIe", either(v.ID, v.Name)), v.Status, bmc.Part{
-			Kind: "pcie", Vendor: string(v.Manufacturer), Model: string(either(v.Model, v.Name)), Serial: string(v.SerialNumber), Number: string(v.PartNumber),
+		functions, err := members[pcieFunction](ctx, p, v.Functions.ID)
+		if err == nil && len(functions) == 0 {
+			functions, err = linked[pcieFunction](ctx, p, v.Links.Functions)
+		}
+		if err != nil {
+			return err
+		}
+		kind, name := "pcie", "PCIe"
+		if slices.ContainsFunc(functions, pcieFunction.gpu) {
+			kind, name = "gpu", "GPU"
+			if l.has(kind, v.SerialNumber) {
+				continue // it is among the processors, too
+			}
+		}
+		l.add(slot(name, either(v.ID, v.Name)), v.Status, bmc.Part{
+			Kind: kind, Vendor: string(v.Manufacturer), Model: string(either(v.Model, v.Name)), Serial: string(v.SerialNumber), Number: string(v.PartNumber),
 			Firmware: string(v.FirmwareVersion),
 		})
 	}
 	return nil
+}
+
+// consoles are makers whose display controllers are part of a BMC (PCI vendor ids of Matrox and ASPEED).
+var consoles = []string{"0x102b", "0x1a03"}
+
+// gpu says whether a function computes or shows, and is not just the screen of the BMC.
+func (f pcieFunction) gpu() bool {
+	return (f.DeviceClass == "DisplayController" || f.DeviceClass == "ProcessingAccelerators") && !slices.Contains(consoles, strings.ToLower(string(f.VendorID)))
 }
 
 // boxParts lists the chassis themselves and their power supplies.

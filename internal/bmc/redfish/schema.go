@@ -530,8 +530,17 @@ type pcieDevice struct {
 	SerialNumber    text
 	PartNumber      text
 	FirmwareVersion text
-	DeviceType      text
+	Functions       link `json:"PCIeFunctions"`
 	Status          health
+	Links           struct {
+		Functions list[link] `json:"PCIeFunctions"` // of before version 1.4
+	}
+}
+
+type pcieFunction struct {
+	ID          text `json:"Id"`
+	DeviceClass text
+	VendorID    text `json:"VendorId"`
 }
 
 type protocol struct {

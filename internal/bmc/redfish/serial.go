@@ -49,6 +49,9 @@ func (p *peer) console(ctx context.Context, at *place) (console, error) {
 			return console{}, err
 		}
 	}
+	if on := n.SSH.ProtocolEnabled; on != nil && !*on {
+		return console{}, &bmc.Error{Kind: bmc.Unsupported, What: "console", Why: fmt.Sprintf("the ssh of BMC %s is switched off", p.key), Do: "Switch it on: muster bmc set NODE service.ssh=true"}
+	}
 	c := console{int(n.SSH.Port.int()), p.quirk.serial}
 	if c.port == 0 {
 		c.port = 22

@@ -181,6 +181,9 @@ func TestSerial(t *testing.T) {
 	f.with("/redfish/v1/Managers/BMC.1/NetworkProtocol", func(o map[string]any) { o["SSH"].(map[string]any)["Port"] = 1 })
 	_, err := e.Open(target).Serial(t.Context())
 	wantError(t, err, bmc.Timeout, "ssh", "port 1")
+	f.with("/redfish/v1/Managers/BMC.1/NetworkProtocol", func(o map[string]any) { o["SSH"].(map[string]any)["ProtocolEnabled"] = false })
+	_, err = e.Open(target).Serial(t.Context())
+	wantError(t, err, bmc.Unsupported, "ssh of BMC", "switched off", "service.ssh=true")
 	_, err = startFake(t, older).open(t, Options{}).Serial(t.Context())
 	wantError(t, err, bmc.Unsupported, "serial line by ssh")
 }

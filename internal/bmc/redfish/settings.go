@@ -419,7 +419,13 @@ func (p *peer) carryOut(ctx context.Context, r *resources, c *plan) error {
 	if len(c.bios) > 0 && contains(r.bios.Settings.SupportedApplyTimes, "OnReset") {
 		c.bios.put("OnReset", "@Redfish.SettingsApplyTime", "ApplyTime")
 	}
-	if err := patch(r.biosPath, c.bios); err != nil {
+	err := patch(r.biosPath, c.bios)
+	if _, timed := c.bios["@Redfish.SettingsApplyTime"]; timed && status(err) == http.StatusBadRequest {
+		// Some offer the choice and refuse it; OnReset is what they do without.
+		delete(c.bios, "@Redfish.SettingsApplyTime")
+		err = patch(r.biosPath, c.bios)
+	}
+	if err != nil {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.users)) {
