@@ -480,6 +480,7 @@ func (p *process) line(ctx context.Context) ([]byte, error) {
 	select {
 	case b, ok := <-p.lines:
 		if !ok {
+			p.kill() // one that has closed its stdout has nothing more to say
 			<-p.done
 			return nil, &ended{p.clean(p.said.String())}
 		}

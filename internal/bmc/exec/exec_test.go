@@ -272,6 +272,7 @@ func TestProgram_that_does_not_keep_to_the_contract(t *testing.T) {
 		"another hello":  {plain("b", "#!/bin/sh\necho '{\"hello\":\"hook\"}'\nread x\n"), bmc.Failed, `hello is "hook"`},
 		"other versions": {plain("c", "#!/bin/sh\necho '{\"hello\":\"bmc\",\"versions\":[7]}'\nread x\n"), bmc.Failed, "versions [7]"},
 		"ends":           {script(t, "power", opened+"echo oops the password is "+secret+" >&2\nexit 1\n"), bmc.Failed, "saying: oops the password is ********"},
+		"closes stdout":  {script(t, "power", opened+"exec >&-\nsleep 1000\n"), bmc.Failed, "ended without an answer"},
 		"wrong id":       {script(t, "power", opened+"read x\necho '{\"id\":7,\"answer\":\"on\"}'\nread x\n"), bmc.Failed, "to power it says"},
 		"wrong answer":   {script(t, "power", opened+"read x\necho '{\"id\":2,\"answer\":\"maybe\"}'\nread x\n"), bmc.Failed, "neither on nor off"},
 		"wrong type":     {script(t, "power", opened+"read x\necho '{\"id\":2,\"answer\":[1]}'\nread x\n"), bmc.Failed, "to power it answers"},

@@ -490,10 +490,11 @@ type place struct {
 	system     string
 	controller string
 	chassis    []link
-	// Of the system, as it was when first read: what can be done does not change by itself.
+	// Of the system, as it was when first read: links, and what it can do. What changes is read when it is needed.
 	first system
 	reset []text // the ResetTypes; nil: the controller does not say
-	once  sync.Mutex
+
+	mu sync.Mutex // of controller
 }
 
 // place finds the system of a target.
@@ -559,6 +560,13 @@ func (p *peer) place(ctx context.Context, id string) (*place, error) {
 	return at, nil
 }
 
+// system reads the system as it is now.
+func (p *peer) system(ctx context.Context, at *place) (system, error) {
+	var s system
+	_, err := p.get(ctx, at.system, &s)
+	return s, err
+}
+
 // lost forgets where things are, when one of them is not there any more.
 func (p *peer) lost(err error) {
 	if status(err) == http.StatusNotFound {
@@ -571,9 +579,9 @@ func (p *peer) lost(err error) {
 // manager reads the Manager of a system.
 func (p *peer) manager(ctx context.Context, at *place) (string, controller, error) {
 	var m controller
-	at.once.Lock()
+	at.mu.Lock()
 	path := at.controller
-	at.once.Unlock()
+	at.mu.Unlock()
 	if path == "" {
 		var all collection
 		if _, err := p.get(ctx, p.root.Managers.ID, &all); err != nil {
@@ -589,9 +597,9 @@ func (p *peer) manager(ctx context.Context, at *place) (string, controller, erro
 		if path == "" {
 			return "", m, &missing{"it does not tell of itself"}
 		}
-		at.once.Lock()
+		at.mu.Lock()
 		at.controller = path
-		at.once.Unlock()
+		at.mu.Unlock()
 	}
 	_, err := p.get(ctx, path, &m)
 	return path, m, err

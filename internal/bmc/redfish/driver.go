@@ -151,9 +151,18 @@ var modes = map[string]string{"uefi": "UEFI", "bios": "Legacy", "": ""}
 func (d *driver) BootDevice(ctx context.Context) (bmc.BootDevice, error) {
 	b := bmc.BootDevice{Device: "default"}
 	err := d.with(ctx, "bootdev", func(ctx context.Context, p *peer, at *place) error {
-		var s system
-		if _, err := p.get(ctx, at.system, &s); err != nil {
+		s, err := p.system(ctx, at)
+		if err != nil {
 			return err
+		}
+		if path := p.bootPath(at); path != at.system { // what was set there is what the next boot will see
+			var later struct{ Boot *bootOverride }
+			if _, err := p.get(ctx, path, &later); err != nil {
+				return err
+			}
+			if later.Boot != nil && later.Boot.Enabled != "" {
+				s.Boot = later.Boot
+			}
 		}
 		if s.Boot == nil {
 			return &missing{"it does not know the boot override"}
@@ -213,18 +222,28 @@ func (d *driver) SetBootDevice(ctx context.Context, b bmc.BootDevice) error {
 			change["BootSourceOverrideEnabled"] = "Continuous"
 		}
 		if mode == "" && p.quirk.mode {
-			mode = string(at.first.Boot.Mode)
+			s, err := p.system(ctx, at)
+			if err != nil {
+				return err
+			}
+			if s.Boot != nil {
+				mode = string(s.Boot.Mode)
+			}
 		}
 		if mode != "" && b.Device != "default" {
 			change["BootSourceOverrideMode"] = mode
 		}
-		path := at.system
-		if p.quirk.settingsBoot && at.first.Settings.SettingsObject.ID != "" {
-			path = at.first.Settings.SettingsObject.ID
-		}
-		_, err := p.patch(ctx, path, map[string]any{"Boot": change})
+		_, err := p.patch(ctx, p.bootPath(at), map[string]any{"Boot": change})
 		return err
 	})
+}
+
+// bootPath is the resource in which the override is changed.
+func (p *peer) bootPath(at *place) string {
+	if settings := at.first.Settings.SettingsObject.ID; p.quirk.settingsBoot && settings != "" {
+		return settings
+	}
+	return at.system
 }
 
 // Identify lights the locator of the system, or of its chassis. Redfish knows no duration: the engine puts it out, at the latest when it is closed.
@@ -327,7 +346,10 @@ func (d *driver) Info(ctx context.Context) (bmc.Info, error) {
 		if err != nil {
 			return err
 		}
-		s := at.first
+		s, err := p.system(ctx, at)
+		if err != nil {
+			return err
+		}
 		i = bmc.Info{
 			Protocol: "redfish " + string(p.root.RedfishVersion), Vendor: string(either(m.Manufacturer, p.root.Vendor, s.Manufacturer)),
 			Model: string(either(m.Model, p.root.Product, m.Name)), Firmware: string(m.FirmwareVersion), GUID: strings.ToLower(string(s.UUID)),

@@ -385,9 +385,6 @@ func (f *fake) patch(path string, r *http.Request, content []byte) reply {
 	}
 	f.tags++
 	o["tag"] = f.tags
-	if change["Boot"] != nil && path == f.shape.settings {
-		merge(f.tree[f.shape.system], change)
-	}
 	return reply{status: http.StatusOK, body: clone(o)}
 }
 

@@ -48,8 +48,8 @@ func (l *parts) has(kind string, serial text) bool {
 func (d *driver) Inventory(ctx context.Context) ([]bmc.Part, error) {
 	l := &parts{used: map[string]int{}}
 	err := d.with(ctx, "inventory", func(ctx context.Context, p *peer, at *place) error {
-		s := system{}
-		if _, err := p.get(ctx, at.system, &s); err != nil {
+		s, err := p.system(ctx, at)
+		if err != nil {
 			return err
 		}
 		l.add("machine", health{}, bmc.Part{

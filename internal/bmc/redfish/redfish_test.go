@@ -295,13 +295,17 @@ func TestBootDevice_in_the_words_of_the_family(t *testing.T) {
 		{modern, bmc.BootDevice{Device: "network", Firmware: "uefi"}, map[string]any{"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe", "BootSourceOverrideMode": "UEFI"}},
 		{modern, bmc.BootDevice{Device: "disk", Persist: true}, map[string]any{"BootSourceOverrideEnabled": "Continuous", "BootSourceOverrideTarget": "Hdd", "BootSourceOverrideMode": "UEFI"}},
 		{older, bmc.BootDevice{Device: "cd", Firmware: "bios"}, map[string]any{"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UsbCd", "BootSourceOverrideMode": "Legacy"}},
-		{older, bmc.BootDevice{Device: "default"}, map[string]any{"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None", "BootSourceOverrideMode": "Legacy"}},
+		{older, bmc.BootDevice{Device: "default"}, map[string]any{"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}},
 	} {
 		f := startFake(t, c.shape)
 		if err := f.open(t, Options{}).SetBootDevice(t.Context(), c.set); err != nil {
 			t.Fatal(err)
 		}
-		got := f.value(c.shape.system, "Boot").(map[string]any)
+		path := c.shape.system
+		if c.shape.settings != "" {
+			path = c.shape.settings
+		}
+		got := f.value(path, "Boot").(map[string]any)
 		for k, v := range c.want {
 			if got[k] != v {
 				t.Errorf("%+v: %s is %v; want %v", c.set, k, got[k], v)

@@ -23,7 +23,11 @@ type console struct {
 
 // console finds out, from ComputerSystem.SerialConsole (newer), or Manager.SerialConsole and CommandShell with the command of the quirks.
 func (p *peer) console(ctx context.Context, at *place) (console, error) {
-	if s := at.first.Serial.SSH; s.ServiceEnabled {
+	now, err := p.system(ctx, at)
+	if err != nil {
+		return console{}, err
+	}
+	if s := now.Serial.SSH; s.ServiceEnabled {
 		c := console{int(s.Port.int()), string(s.ConsoleEntryCommand)}
 		if c.port == 0 {
 			c.port = 22
