@@ -450,3 +450,39 @@ func TestQuirks(t *testing.T) {
 		}
 	}
 }
+
+// A controller of several systems is one session: each node has its own.
+func TestSystem_is_chosen_by_its_id(t *testing.T) {
+	f := startFake(t, modern)
+	f.mu.Lock()
+	f.tree["/redfish/v1/Systems"]["Members"] = append(f.tree["/redfish/v1/Systems"]["Members"].([]any), map[string]any{"@odata.id": "/redfish/v1/Systems/Blade2"})
+	f.tree["/redfish/v1/Systems/Blade2"] = map[string]any{"@odata.id": "/redfish/v1/Systems/Blade2", "Id": "Blade2", "PowerState": "On"}
+	f.mu.Unlock()
+	e := startEngine(t, Options{})
+	for id, want := range map[string]bmc.PowerState{"System.Embedded.1": bmc.PowerOff, "Blade2": bmc.PowerOn} {
+		target := f.target()
+		target.System = id
+		if got, err := e.Open(target).Power(t.Context()); err != nil || got != want {
+			t.Errorf("%s: %q %v; want %s", id, got, err, want)
+		}
+	}
+	if f.logins != 1 {
+		t.Errorf("%d logins; want 1", f.logins)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for said, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-1": 0, "99999": 5 * time.Minute, "Wed, 21 Oct 2026 07:28:00 GMT": 0} {
+		a := answer{header: http.Header{"Retry-After": {said}}}
+		if got := a.retryAfter(); got != want {
+			t.Errorf("%q: got %s; want %s", said, got, want)
+		}
+	}
+	f := startFake(t, modern)
+	f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "30")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	_, err := f.open(t, Options{}).Power(t.Context())
+	wantError(t, err, bmc.Busy, "Try again in 30s")
+}
