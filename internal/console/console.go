@@ -59,6 +59,9 @@ type Options struct {
 	Dir string
 	// Log gets what the hub itself has to say; nil is silent.
 	Log *slog.Logger
+	// Alarm is told of lines that match a console's rules ([Hub.SetAlarms]), once in ten minutes for each rule of a console. It is called by the goroutine
+	// that records, so it must not wait. Nil: nobody wants to know.
+	Alarm func(Alarm)
 	// Batch is the longest time that a byte waits for the disk. Zero means half a second.
 	Batch time.Duration
 	// Rotate begins a new file when one has this many bytes. Zero means 4 MiB. Older files are compressed.
@@ -80,6 +83,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Alarm == nil {
+		o.Alarm = func(Alarm) {}
 	}
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -196,10 +202,10 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer stop()
 	h.mu.Lock()
 	h.start = func(c *console) {
-		cctx, cancel := context.WithCancel(ctx)
+		cctx, cancel := context.WithCancelCause(ctx)
 		c.stop = cancel
 		all.Go(func() {
-			defer cancel()
+			defer cancel(nil)
 			c.run(cctx)
 		})
 	}
@@ -241,8 +247,15 @@ func (h *Hub) Set(node model.NodeName, key string, src Source) error {
 	return nil
 }
 
-// Remove ends the console of a node and its watchers' sessions. What was recorded stays until retention takes it.
-func (h *Hub) Remove(node model.NodeName) {
+// SetAlarms gives the console of a node the rules by which it raises alarms; nil is none. It is for consoles that were Set.
+func (h *Hub) SetAlarms(node model.NodeName, r *Rules) {
+	if c := h.lookup(node); c != nil {
+		c.look.watchFor(r)
+	}
+}
+
+// Remove ends the console of a node and its watchers' sessions; its record ends with the reason. What was recorded stays until retention takes it.
+func (h *Hub) Remove(node model.NodeName, reason string) {
 	h.mu.Lock()
 	c := h.consoles[node]
 	delete(h.consoles, node)
@@ -251,7 +264,7 @@ func (h *Hub) Remove(node model.NodeName) {
 		return
 	}
 	if c.stop != nil {
-		c.stop()
+		c.stop(removal(oneLine(reason)))
 		<-c.done
 	}
 	c.closeSessions()

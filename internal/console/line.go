@@ -16,8 +16,8 @@ import (
 type console struct {
 	h    *Hub
 	node string
-	stop context.CancelFunc // set before run starts
-	done chan struct{}      // closed when run has returned
+	stop context.CancelCauseFunc // set before run starts; the cause is why the record ends
+	done chan struct{}           // closed when run has returned
 
 	changed chan struct{} // capacity 1: source has changed
 
@@ -44,16 +44,22 @@ type console struct {
 	dirty     bool   // on the recorder's list
 	inSegment bool   // on the recorder's list of the journal's segment
 	failed    string // why it is not recorded
+	lost      int64  // bytes that had to leave memory before they could be written, and
+	lostWhy   string // why
 
 	sessions []*Session
 	writer   *Session
+
+	look lookout
 }
 
 func newConsole(h *Hub, node model.NodeName, key string, src Source) *console {
-	return &console{
+	c := &console{
 		h: h, node: string(node), key: key, source: src, state: Waiting, since: time.Now(),
 		done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
+	c.look.found = func(rule, line string) { h.o.Alarm(Alarm{node, rule, line}) }
+	return c
 }
 
 func (c *console) set(key string, src Source) {
@@ -93,6 +99,11 @@ var (
 	errChanged = errors.New("its address or password was changed")
 	errTimeout = errors.New("no answer in time")
 )
+
+// removal is why a console is kept no more.
+type removal string
+
+func (r removal) Error() string { return string(r) }
 
 // run connects, records and reconnects until ctx ends.
 func (c *console) run(ctx context.Context) {
@@ -158,8 +169,12 @@ func (c *console) run(ctx context.Context) {
 		}
 		wait.Stop()
 	}
-	c.mark(ending, "recording ends")
-	c.setState(Waiting, "stopped")
+	why := "muster stops"
+	if r := removal(""); errors.As(context.Cause(ctx), &r) {
+		why = string(r)
+	}
+	c.mark(ending, "recording ends: "+why)
+	c.setState(Waiting, "stopped: "+why)
 }
 
 // The waits after a refused login; see [Source].
@@ -220,6 +235,7 @@ func (c *console) connect(ctx context.Context, up func()) (held bool, err error)
 		close(closed)
 	})
 	err = c.pump(s)
+	c.look.end()
 	c.mu.Lock()
 	c.stream = nil
 	c.mu.Unlock()
@@ -242,7 +258,9 @@ func (c *console) pump(s Stream) error {
 	for {
 		n, err := s.Read(buf)
 		if n > 0 {
+			c.tellLost()
 			c.add(output, buf[:n])
+			c.look.feed(buf[:n])
 		}
 		if err != nil {
 			return err
@@ -291,6 +309,20 @@ func (c *console) add(k kind, p []byte) {
 	c.mu.Unlock()
 	if tell {
 		c.h.rec.touch(c)
+	}
+}
+
+// tellLost marks a gap in the record as soon as it is written again. What is lost is at the mark, or right before it.
+func (c *console) tellLost() {
+	c.mu.Lock()
+	n, why := c.lost, c.lostWhy
+	again := n > 0 && c.failed == ""
+	if again {
+		c.lost = 0
+	}
+	c.mu.Unlock()
+	if again {
+		c.mark(mark, fmt.Sprintf("%d bytes are missing here: they could not be recorded: %s", n, why))
 	}
 }
 
