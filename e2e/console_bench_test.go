@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"cmp"
+	"crypto/rand"
+	"flag"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +21,7 @@ import (
 	"github.com/coder/websocket"
 
 	"muster/internal/api"
+	"muster/internal/wire/ipmi/ipmitest"
 )
 
 // watchFor is how long consoles are watched: longer than a segment of muster's journal lives, so that all work is in it.
@@ -109,9 +113,11 @@ func running(b *testing.B, dir, name string, args ...string) int {
 	return c.Process.Pid
 }
 
-func musterConsoles(b *testing.B, k *talkers) (int, string) {
-	data := filepath.Join(k.dir, "data")
-	group := running(b, k.dir, program(b), "serve", "--data", data, "--listen", "127.0.0.1:0", "--log-level", "warn")
+// musterService runs muster with its data under a directory.
+func musterService(b *testing.B, dir string) (group int, c *api.Client) {
+	b.Helper()
+	data := filepath.Join(dir, "data")
+	group = running(b, dir, program(b), "serve", "--data", data, "--listen", "127.0.0.1:0", "--log-level", "warn")
 	c, err := api.NewClient(api.Options{Server: "unix:" + filepath.Join(data, "muster.sock")})
 	if err != nil {
 		b.Fatal(err)
@@ -120,6 +126,13 @@ func musterConsoles(b *testing.B, k *talkers) (int, string) {
 	for c.Do(b.Context(), "GET", "/v1/version", nil, &v) != nil {
 		time.Sleep(100 * time.Millisecond)
 	}
+	return group, c
+}
+
+func musterConsoles(b *testing.B, k *talkers) (int, string) {
+	data := filepath.Join(k.dir, "data")
+	group, c := musterService(b, k.dir)
+	b.ReportMetric(groupMB(group), "MB-without")
 	in := api.AddNodes{Set: []api.Assignment{
 		{Attr: "bmc.driver", Op: "=", Value: "null"}, {Attr: "console.source", Op: "=", Value: "unix:" + k.dir + "/c{n0}"},
 	}}
@@ -217,6 +230,97 @@ func groupMB(group int) (mb float64) {
 		}
 	}
 	return mb
+}
+
+// BenchmarkConsolesSOL is the same by serial over LAN: BMCs in a process of their own, each with its address, and a line of 80 bytes so many times a second.
+func BenchmarkConsolesSOL(b *testing.B) {
+	for _, c := range []struct{ n, rate int }{{1000, 1}, {5000, 1}} {
+		b.Run(fmt.Sprintf("%dx%d", c.n, c.rate), func(b *testing.B) {
+			dir := b.TempDir()
+			running(b, dir, os.Args[0], "-test.run=^$", fmt.Sprintf("-console.fleet=%d", c.n), fmt.Sprintf("-console.rate=%d", c.rate))
+			group, client := musterService(b, dir)
+			secret := api.Assignment{Attr: "bmc.password", Op: "=", Secret: &api.SecretValue{Plain: "secret"}}
+			in := api.AddNodes{Set: []api.Assignment{
+				{Attr: "bmc.address", Op: "=", Value: "127.10.{n0/250}.{n0%250+1}"}, {Attr: "bmc.port", Op: "=", Value: strconv.Itoa(fleetPort)},
+				{Attr: "bmc.user", Op: "=", Value: "admin"}, secret,
+			}}
+			in.Range.Range = fmt.Sprintf("n[0-%d]", c.n-1)
+			if err := client.Do(b.Context(), "POST", "/v1/nodes/add", in, new(api.Changed)); err != nil {
+				b.Fatal(err)
+			}
+			began := time.Now()
+			for up := 0; up < c.n; time.Sleep(time.Second) {
+				var all []api.ConsoleInfo
+				if err := client.Do(b.Context(), "GET", "/v1/consoles", nil, &all); err != nil {
+					b.Fatal(err)
+				}
+				up = 0
+				for _, i := range all {
+					if i.State == "recording" {
+						up++
+					}
+				}
+				if time.Since(began) > 5*time.Minute {
+					b.Fatalf("%d of %d consoles are recorded", up, c.n)
+				}
+			}
+			b.ReportMetric(time.Since(began).Seconds(), "s-to-connect")
+			log := filepath.Join(dir, "data", "console")
+			cpu, kept, began := groupCPU(group), size(log), time.Now()
+			time.Sleep(watchFor)
+			took := time.Since(began).Seconds()
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(100*(groupCPU(group)-cpu).Seconds()/took, "%cpu")
+			b.ReportMetric(groupMB(group), "MB")
+			b.ReportMetric(float64(size(log)-kept)/80/took, "lines/s")
+		})
+	}
+}
+
+var (
+	fleetSize = flag.Int("console.fleet", 0, "be so many simulated BMCs that talk, and nothing else")
+	fleetRate = flag.Int("console.rate", 1, "lines a second of each")
+)
+
+const fleetPort = 9625
+
+// fleet is many simulated BMCs until the process is ended.
+func fleet() {
+	for i := range *fleetSize {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 10, byte(i/250), byte(i%250+1)), Port: fleetPort})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		go talkingBMC(c, i)
+	}
+	select {}
+}
+
+// talkingBMC serves one BMC, whose machine prints lines as soon as it has a console.
+func talkingBMC(c *net.UDPConn, i int) {
+	b := &ipmitest.BMC{User: "admin", Password: "secret", On: true, Rand: func(p []byte) { _, _ = rand.Read(p) }}
+	buf := make([]byte, 2048)
+	var console net.Addr
+	pause := time.Second / time.Duration(*fleetRate)
+	due := time.Now().Add(pause * time.Duration(i%100) / 100)
+	for line := 0; ; {
+		_ = c.SetReadDeadline(due)
+		n, from, err := c.ReadFrom(buf)
+		now := time.Now()
+		if err == nil {
+			console = from
+			b.Input(now, slices.Clone(buf[:n]))
+		} else if due = due.Add(pause); b.HasLine() {
+			s := fmt.Sprintf("console %d line %d ", i, line)
+			b.Feed(now, []byte(s+strings.Repeat("x", 78-len(s))+"\r\n"))
+			line++
+		}
+		b.Tick(now)
+		for _, p := range b.Output() {
+			_, _ = c.WriteTo(p, console)
+		}
+	}
 }
 
 // BenchmarkAttach is how long somebody who attaches waits for the screen, while 1,000 consoles talk; the record of this one fills the ring.
