@@ -53,9 +53,9 @@ func (e *escape) step(b byte) (send []byte, k key, action string) {
 			return nil, keyLeave, ""
 		case '?':
 			return nil, keyHelp, ""
-		case 't':
+		case 't', 'f': // f and s: as in conserver
 			return nil, keyTake, ""
-		case 'w':
+		case 'w', 's':
 			return nil, keyWatch, ""
 		case 'c':
 			return []byte{ctrlE, 'c'}, keyNone, ""
