@@ -78,11 +78,10 @@ func (k *talkers) heard(b *testing.B, all bool) {
 			before, still = up, 0
 		}
 		if still == 20 {
-			b.Logf("%d of %d consoles are connected", up, len(k.sent))
 			if all {
-				b.Fatal("not all")
+				b.Fatalf("%d of %d consoles are connected", up, len(k.sent))
 			}
-			return
+			b.Skipf("%d of %d consoles are connected here: no figure", up, len(k.sent))
 		}
 	}
 }

@@ -185,7 +185,7 @@ func (c *console) lostLine(ctx context.Context, a *attempts, held bool, err erro
 // finish ends the record with the reason.
 func (c *console) finish(ctx context.Context) {
 	why := "muster stops"
-	if r := (removal)(""); errors.As(context.Cause(ctx), &r) {
+	if r := removal(""); errors.As(context.Cause(ctx), &r) {
 		why = string(r)
 	}
 	c.mark(ending, "recording ends: "+why)
