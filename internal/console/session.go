@@ -174,7 +174,11 @@ func (s *Session) keyboard(what string) (Stream, error) {
 		return nil, &Error{what, c.writer.o.Who + " has the keyboard", "Take it over, or wait"}
 	}
 	if c.stream == nil {
-		return nil, &Error{what, "not connected: " + c.reason, "It reconnects by itself"}
+		why := "not connected yet"
+		if c.reason != "" {
+			why = "not connected: " + c.reason
+		}
+		return nil, &Error{what, why, "It reconnects by itself"}
 	}
 	return c.stream, nil
 }

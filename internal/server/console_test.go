@@ -219,7 +219,7 @@ func TestConsole_for_a_page_of_the_web(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ann.until(websocket.MessageText, `"you":true`)
+	ann.until(websocket.MessageText, `"connected"`)
 	bob, err := s.attach(t, "r1n1", "write=true", "http://"+host)
 	if err != nil {
 		t.Fatal(err)
