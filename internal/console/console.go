@@ -1,7 +1,7 @@
 // Package console keeps one serial stream per node: always recorded, shared by many watchers, with a log that can be
 // read, searched by time and played back.
 //
-//	           Source ──► Stream (serial over LAN, socket, …)
+//	           Source ──► Stream (serial over LAN; a socket: [Dial])
 //	                        │ one goroutine per console
 //	                        ▼
 //	watchers ◄────────  ring of unsaved bytes (1…64 KiB)
@@ -20,7 +20,8 @@
 //   - a watcher never delays the recorder: one that is too slow is told how many bytes it has missed;
 //   - an idle console costs a parked goroutine and nothing else: no open file, no timer, no buffer above 4 KiB;
 //   - one that never connected writes nothing, until somebody reads its record: why it does not is kept in memory;
-//   - a thousand consoles that are lost together come back at a limited rate, each with its own back-off.
+//   - a thousand consoles that are lost together come back at a limited rate, each with its own back-off;
+//   - a line that matches the console's [Rules] is told once in ten minutes, and looking for it costs a table step a byte.
 //
 // Input from watchers is not recorded: it may hold passwords.
 package console

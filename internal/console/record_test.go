@@ -663,6 +663,7 @@ func TestRecord_burst_loses_no_line(t *testing.T) {
 		c, err := d.DialContext(ctx, "unix", sock)
 		return pipe{c, newMachine()}, err
 	})
+	h.SetAlarms("r1n1", rules(t))
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
