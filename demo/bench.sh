@@ -2,14 +2,14 @@
 # bench.sh - the figures of every room that scales with nodes, and of the whole service, beside what they are to reach. Nothing fails
 # on a clock; compare runs as ratios and by processor time, with the load printed at the beginning and the end in mind. TIMES=5x repeats each
 # more often, ONLY='service|store' runs these parts only. Peers run beside where their package is installed: clustershell,
-# nghttp2-client (h2load), apache2-utils (ab), freeipmi-tools.
+# nghttp2-client (h2load), apache2-utils (ab), freeipmi-tools, conserver-server, conman.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 times=${TIMES:-3x}
 
 # bench PACKAGE REGEXP: prints each result with the target of the first pattern in $targets that matches its name.
 bench() {
-  go test "$1" -run '^$' -bench "$2" -benchtime "$times" |
+  go test "$1" -run '^$' -bench "$2" -benchtime "$times" -timeout 60m |
     awk -v targets="$targets" '
       BEGIN { n = split(targets, line, "\n"); for (i = 1; i <= n; i++) { split(line[i], f, "|"); pat[i] = f[1]; text[i] = f[2] } }
       /^Benchmark/ {
@@ -49,8 +49,12 @@ Power/warm/.*n=200$|60 ms, 10 ms CPU
 Power_beside|ratios of 1 or less
 Run_stub/1000|1.0 ms CPU a host
 Run_stub/5000|3,000 ms
-Consoles/1000x10|8 % of a core, 60 MB
-Consoles/5000x1|5 % of a core'
+ConsolesBeside/.*/con|ratio above 1
+ConsolesBeside/10000x1/muster|10 % of a core, 250 MB
+Consoles.*/1000x10|8 % of a core, 60 MB besides what the service has without them
+Consoles.*/5000x1|5 % of a core
+Consoles/9000x1|9 % of a core, 225 MB
+Attach|50 ms'
 
 # part NAME PACKAGE REGEXP: one part, unless ONLY says otherwise.
 part() {
@@ -68,6 +72,8 @@ times=1x part service ./e2e 'Service|GET|Nodeset'
 part power ./internal/bmc/ipmi 'Power'
 times=1x part ssh ./internal/remote 'Run' # a real sshd takes a minute
 times=1x part consoles ./internal/console 'Consoles'
+times=1x part consoles_beside ./e2e 'ConsolesBeside|ConsolesSOL'
+part attach ./e2e 'Attach'
 
 if [[ -z ${ONLY:-} || failover =~ ^($ONLY)$ ]]; then
   printf 'failover\n'

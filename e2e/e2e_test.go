@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	flag.Parse()
+	if *fleetSize > 0 {
+		fleet()
+	}
 	if testing.Short() {
 		return m.Run() // every test skips: nothing is to be built
 	}

@@ -143,13 +143,16 @@ type CopyFiles struct {
 // ConsoleLog is GET /v1/console/{node}/log: plain bytes as recorded, or, with Replay, [ConsoleChunk] lines without a trailer.
 type ConsoleLog struct {
 	Since  string `json:"since,omitempty"`  // as in [EventsQuery]
+	Until  string `json:"until,omitempty"`  // the same: nothing that came then or later
 	Tail   int    `json:"tail,omitempty"`   // only the last lines
+	Grep   string `json:"grep,omitempty"`   // only lines that match this regular expression (RE2), without their escape sequences; tail counts these
 	Times  bool   `json:"times,omitempty"`  // with the time before each line
 	Replay bool   `json:"replay,omitempty"` // with the times of the pieces
 }
 
 // ConsoleAttach is GET /v1/console/{node}/attach, a web socket: binary messages carry bytes both ways, text messages carry
-// [ConsoleControl].
+// [ConsoleControl]. First comes the screen as it is, for a terminal that was just made, then what the machine prints. Take makes a writer of somebody who does not ask for
+// write, too. A page of another origin is refused.
 type ConsoleAttach struct {
 	Write bool `json:"write,omitempty"`
 	Take  bool `json:"take,omitempty"` // the right to write, from whoever has it

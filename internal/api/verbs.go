@@ -307,8 +307,9 @@ type CopyResult struct {
 
 // ConsoleControl is a text message of the web socket: see [ConsoleAttach].
 type ConsoleControl struct {
-	Type string `json:"type"`           // to the service: "break", "take"; to the client: "state", "writer"
-	Text string `json:"text,omitempty"` // "connected", "reconnecting: …", name of the writer
+	Type string `json:"type"`           // to the service: "break", "take"; to the client: "state", "writer", "error"
+	Text string `json:"text,omitempty"` // "connected", "reconnecting: …"; name of the writer, empty when nobody types; what was refused and why
+	You  bool   `json:"you,omitempty"`  // of "writer": it is who reads this
 }
 
 // ConsoleInfo is one line of GET /v1/consoles (array).

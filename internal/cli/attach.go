@@ -31,6 +31,8 @@ type attached struct {
 	watch  bool // nothing is sent
 	escape escape
 	told   string // last state that was shown
+	asks   bool   // somebody else types, and the person here was asked whether to take that over; the next key answers
+	met    bool   // who types was told once
 }
 
 // message is what the service sent, or how it ended.
@@ -45,14 +47,14 @@ type message struct {
 func (s *session) attach(ctx context.Context, node string, o consoleOptions) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn, err := s.dialConsole(ctx, node, !o.watch)
+	conn, err := s.dialConsole(ctx, node, o)
 	if err != nil {
 		return err
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(maxConsoleMessage)
 
-	a := &attached{s: s, node: node, conn: conn, watch: o.watch}
+	a := &attached{s: s, node: node, conn: conn, watch: o.watch, met: o.watch}
 	restore, err := a.rawTerminal()
 	if err != nil {
 		return err
@@ -74,12 +76,15 @@ func (s *session) attach(ctx context.Context, node string, o consoleOptions) err
 	return err
 }
 
-func (s *session) dialConsole(ctx context.Context, node string, write bool) (*websocket.Conn, error) {
+func (s *session) dialConsole(ctx context.Context, node string, o consoleOptions) (*websocket.Conn, error) {
 	c, err := s.client()
 	if err != nil {
 		return nil, err
 	}
-	q := url.Values{"write": {strconv.FormatBool(write)}}
+	q := url.Values{"write": {strconv.FormatBool(!o.watch)}}
+	if o.force {
+		q.Set("take", "true")
+	}
 	if f, ok := s.out.(*os.File); ok && s.outTerminal {
 		if cols, rows, err := term.GetSize(int(f.Fd())); err == nil && cols > 0 && rows > 0 {
 			q.Set("cols", strconv.Itoa(cols))
@@ -164,7 +169,9 @@ func (a *attached) loop(ctx context.Context, o consoleOptions, incoming <-chan m
 				return a.cut(ctx, m.err)
 			}
 			if m.kind == websocket.MessageText {
-				a.control(m.data)
+				if err := a.control(m.data); err != nil {
+					return err
+				}
 				continue
 			}
 			if ended {
@@ -220,6 +227,22 @@ func (a *attached) cut(ctx context.Context, err error) error {
 // typed sends what is the node's and does what is ours.
 func (a *attached) typed(ctx context.Context, in []byte, notices chan<- string) error {
 	var out []byte
+	if a.asks && len(in) > 0 {
+		a.asks = false
+		switch in[0] {
+		case 'y', 'Y':
+			in = in[1:]
+			if err := a.tell(ctx, "take"); err != nil {
+				return err
+			}
+		case 'n', 'N', '\r':
+			in = in[1:]
+			fallthrough
+		default:
+			a.watch = true
+			a.notice("watch only; ctrl-e c t takes over the typing")
+		}
+	}
 	for _, b := range in {
 		send, k, action := a.escape.step(b)
 		out = append(out, send...)
@@ -282,20 +305,32 @@ func (a *attached) tell(ctx context.Context, kind string) error {
 	return a.conn.Write(ctx, websocket.MessageText, b)
 }
 
-// control shows what the service says about the console, each state once.
-func (a *attached) control(b []byte) {
+// control shows what the service says about the console, each state once. Where no terminal is, what was refused ends it.
+func (a *attached) control(b []byte) error {
 	var c api.ConsoleControl
 	if json.Unmarshal(b, &c) != nil {
-		return
+		return nil
 	}
 	text := c.Text
-	if c.Type == "writer" {
+	switch c.Type {
+	case "error":
+		if !a.raw {
+			return &api.Error{Code: api.Failed, What: c.Text}
+		}
+	case "writer":
 		text = "typing: " + or(c.Text, "nobody")
+		a.asks = false // who was asked about has left the keyboard to somebody
+		if a.raw && !a.met && c.Text != "" && !c.You {
+			a.asks = true
+			text += ". Take over the typing? y or n"
+		}
+		a.met = true
 	}
 	if text != "" && text != a.told {
 		a.told = text
 		a.notice(text)
 	}
+	return nil
 }
 
 // notice shows a line of ours, apart from the node's bytes: on standard error.

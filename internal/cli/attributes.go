@@ -53,6 +53,9 @@ func attributes(s *session) *cobra.Command {
 			}
 			rows := [][]string{{"ATTRIBUTE", "TYPE", "MEANING"}}
 			for _, d := range all {
+				if len(d.Default) > 40 {
+					d.Default = "see -v"
+				}
 				rows = append(rows, []string{d.Name, attrType(d), d.Help})
 			}
 			s.table(rows)

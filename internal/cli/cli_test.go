@@ -281,7 +281,9 @@ func TestEscape(t *testing.T) {
 		{"\x05cl0", "", []key{keyBreak}},
 		{"\x05cl1x", "x", []key{keyUnknown}},
 		{"\x05cp1\x05cp?", "", []key{keyPower, keyPower}},
+		{"\x05cpd\x05cps", "", []key{keyPower, keyPower}},
 		{"\x05cpx", "", []key{keyUnknown}},
+		{"\x05ct\x05cf\x05cw\x05cs", "", []key{keyTake, keyTake, keyWatch, keyWatch}},
 		{"\x05cc", "\x05c", nil},
 		{"\x05c", "", nil}, // half a key is not for the node
 	} {

@@ -24,7 +24,7 @@ type escape struct {
 }
 
 // powerKeys are the actions behind ctrl-e c p.
-var powerKeys = map[byte]string{'1': "on", '0': "off", 'c': "cycle", 'r': "reset", 's': "softoff", '?': "status"}
+var powerKeys = map[byte]string{'1': "on", '0': "off", 'c': "cycle", 'r': "reset", 's': "softoff", 'd': "diag", '?': "status"}
 
 // step takes one byte. Send goes to the node, before what comes next.
 func (e *escape) step(b byte) (send []byte, k key, action string) {
@@ -53,9 +53,9 @@ func (e *escape) step(b byte) (send []byte, k key, action string) {
 			return nil, keyLeave, ""
 		case '?':
 			return nil, keyHelp, ""
-		case 't':
+		case 't', 'f': // f and s: as in conserver
 			return nil, keyTake, ""
-		case 'w':
+		case 'w', 's':
 			return nil, keyWatch, ""
 		case 'c':
 			return []byte{ctrlE, 'c'}, keyNone, ""
@@ -86,5 +86,5 @@ func (e *escape) end() []byte {
 
 const keysHelp = `ctrl-e c .   leave                 ctrl-e c l 0  send a break
 ctrl-e c t   take over the typing  ctrl-e c w    watch only, until t
-ctrl-e c p   power: 1 on, 0 off, c cycle, r reset, s soft off, ? status
+ctrl-e c p   power: 1 on, 0 off, c cycle, r reset, s soft off, d diag, ? status
 ctrl-e c c   send ctrl-e and c     ctrl-e c ?    show these keys`

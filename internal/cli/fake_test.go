@@ -861,14 +861,19 @@ func (f *fake) consoleLog(w http.ResponseWriter, r *http.Request) error {
 		}
 		return nil
 	}
-	if v := r.FormValue("since"); v != "" {
-		lines = append(lines, "since "+v+"\r\n")
+	for _, name := range []string{"since", "until", "times"} {
+		if v := r.FormValue(name); v != "" {
+			lines = append(lines, name+" "+v+"\r\n")
+		}
+	}
+	if v := r.FormValue("grep"); v != "" {
+		lines = slices.DeleteFunc(lines, func(l string) bool { return !regexp.MustCompile(v).MatchString(l) })
 	}
 	_, err := io.WriteString(w, strings.Join(lines, ""))
 	return err
 }
 
-// attach echoes what is typed in upper case, "bye" ends it as a service that stops does.
+// attach echoes what is typed in upper case, "bye" ends it as a service that stops does. At r1n2 somebody else types.
 func (f *fake) attach(w http.ResponseWriter, r *http.Request) error {
 	if err := f.console(r.PathValue("node")); err != nil {
 		return err
@@ -879,11 +884,15 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer c.CloseNow()
 	control := func(kind, text string) {
-		b, _ := json.Marshal(api.ConsoleControl{Type: kind, Text: text})
+		b, _ := json.Marshal(api.ConsoleControl{Type: kind, Text: text, You: kind == "writer" && text != "ann"})
 		_ = c.Write(r.Context(), websocket.MessageText, b)
 	}
 	control("state", "connected")
-	if r.FormValue("write") == "true" {
+	ann := r.PathValue("node") == "r1n2" && r.FormValue("take") != "true"
+	switch {
+	case ann:
+		control("writer", "ann")
+	case r.FormValue("write") == "true":
 		control("writer", "root (uid 0)")
 	}
 	_ = c.Write(r.Context(), websocket.MessageBinary, []byte("login: "))
@@ -897,10 +906,18 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) error {
 			var m api.ConsoleControl
 			_ = json.Unmarshal(b, &m)
 			f.typed <- "<" + m.Type + ">"
+			if ann && m.Type == "take" {
+				ann = false
+				control("writer", "root (uid 0)")
+			}
 			control("state", "did "+m.Type)
 			continue
 		}
 		f.typed <- string(b)
+		if ann {
+			control("error", "console r1n2: write: ann has the keyboard. Take it over, or wait")
+			continue
+		}
 		if strings.Contains(string(b), "bye") {
 			_ = c.Close(websocket.StatusGoingAway, "the service stops")
 			return nil

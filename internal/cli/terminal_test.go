@@ -194,6 +194,42 @@ func TestConsoleOnTerminal(t *testing.T) {
 	}
 }
 
+func TestConsoleWhereAnotherTypes(t *testing.T) {
+	for _, tt := range []struct{ answer, received, shown string }{
+		{"y", "<take>", "typing: root (uid 0)"},
+		{"n", "", "watch only; ctrl-e c t takes over the typing"},
+		{"z", "", "watch only; ctrl-e c t takes over the typing"},
+	} {
+		t.Run(tt.answer, func(t *testing.T) {
+			x, f := onFake(t, "console", "r1n2")
+			if !x.expect("typing: ann. Take over the typing? y or n") {
+				t.Fatalf("shown: %q", x.shown())
+			}
+			x.typed(tt.answer)
+			if tt.received != "" && typedAt(t, f) != tt.received {
+				t.Errorf("the console did not receive %q", tt.received)
+			}
+			if !x.expect(tt.shown) {
+				t.Fatalf("shown: %q", x.shown())
+			}
+			if tt.received == "" { // nothing is typed; later the person wants it after all
+				x.typed("unheard\x05ct")
+				if got := typedAt(t, f); got != "<take>" || !x.expect("typing: root (uid 0)") {
+					t.Errorf("the console received %q; shown: %q", got, x.shown())
+				}
+			}
+			x.typed("ab")
+			if got := typedAt(t, f); got != "ab" {
+				t.Errorf("the console received %q", got)
+			}
+			x.typed("\x05c.")
+			if status := x.end(); status != 0 {
+				t.Errorf("exit status %d: %q", status, x.shown())
+			}
+		})
+	}
+}
+
 // keeper holds the terminal of the test open, to look at it when the program has ended.
 func keeper(t *testing.T, x *terminal) {
 	t.Helper()

@@ -87,6 +87,10 @@ func benchConsoles(b *testing.B, n, rate int) {
 			return pipe{c, nil}, nil
 		})
 	}
+	watched := rules(b)
+	for i := range n {
+		h.SetAlarms(model.NodeName(fmt.Sprint("n", i)), watched)
+	}
 	for up := 0; up < n; time.Sleep(100 * time.Millisecond) {
 		up = 0
 		for _, i := range h.List() {
@@ -115,6 +119,9 @@ func benchConsoles(b *testing.B, n, rate int) {
 		b.ReportMetric(100*float64(cpuTime()-cpu)/float64(took), "%cpu")
 		b.ReportMetric(float64(sum()-bytes)/80/took.Seconds(), "lines/s")
 	}
+	var ms runtime.MemStats
+	runtime.ReadMemStats(&ms)
+	b.ReportMetric(float64(ms.StackInuse)/float64(n), "stack-B/console")
 	b.ReportMetric(residentMB(), "MB")
 	b.ReportMetric(float64(runtime.NumGoroutine())/float64(n), "goroutines/console")
 	b.ReportMetric(0, "ns/op")

@@ -1,7 +1,7 @@
 // Package console keeps one serial stream per node: always recorded, shared by many watchers, with a log that can be
 // read, searched by time and played back.
 //
-//	           Source ──► Stream (serial over LAN, socket, …)
+//	           Source ──► Stream (serial over LAN; a socket: [Dial])
 //	                        │ one goroutine per console
 //	                        ▼
 //	watchers ◄────────  ring of unsaved bytes (1…64 KiB)
@@ -20,7 +20,8 @@
 //   - a watcher never delays the recorder: one that is too slow is told how many bytes it has missed;
 //   - an idle console costs a parked goroutine and nothing else: no open file, no timer, no buffer above 4 KiB;
 //   - one that never connected writes nothing, until somebody reads its record: why it does not is kept in memory;
-//   - a thousand consoles that are lost together come back at a limited rate, each with its own back-off.
+//   - a thousand consoles that are lost together come back at a limited rate, each with its own back-off;
+//   - a line that matches the console's [Rules] is told once in ten minutes, and looking for it costs a table step a byte.
 //
 // Input from watchers is not recorded: it may hold passwords.
 package console
@@ -59,6 +60,9 @@ type Options struct {
 	Dir string
 	// Log gets what the hub itself has to say; nil is silent.
 	Log *slog.Logger
+	// Alarm is told of lines that match a console's rules ([Hub.SetAlarms]), once in ten minutes for each rule of a console. It is called by the goroutine
+	// that records, so it must not wait. Nil: nobody wants to know.
+	Alarm func(Alarm)
 	// Batch is the longest time that a byte waits for the disk. Zero means half a second.
 	Batch time.Duration
 	// Rotate begins a new file when one has this many bytes. Zero means 4 MiB. Older files are compressed.
@@ -80,6 +84,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Alarm == nil {
+		o.Alarm = func(Alarm) {}
 	}
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -196,10 +203,10 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer stop()
 	h.mu.Lock()
 	h.start = func(c *console) {
-		cctx, cancel := context.WithCancel(ctx)
+		cctx, cancel := context.WithCancelCause(ctx)
 		c.stop = cancel
 		all.Go(func() {
-			defer cancel()
+			defer cancel(nil)
 			c.run(cctx)
 		})
 	}
@@ -241,8 +248,15 @@ func (h *Hub) Set(node model.NodeName, key string, src Source) error {
 	return nil
 }
 
-// Remove ends the console of a node and its watchers' sessions. What was recorded stays until retention takes it.
-func (h *Hub) Remove(node model.NodeName) {
+// SetAlarms gives the console of a node the rules by which it raises alarms; nil is none. It is for consoles that were Set.
+func (h *Hub) SetAlarms(node model.NodeName, r *Rules) {
+	if c := h.lookup(node); c != nil {
+		c.look.watchFor(r)
+	}
+}
+
+// Remove ends the console of a node and its watchers' sessions; its record ends with the reason. What was recorded stays until retention takes it.
+func (h *Hub) Remove(node model.NodeName, reason string) {
 	h.mu.Lock()
 	c := h.consoles[node]
 	delete(h.consoles, node)
@@ -251,7 +265,7 @@ func (h *Hub) Remove(node model.NodeName) {
 		return
 	}
 	if c.stop != nil {
-		c.stop()
+		c.stop(removal(oneLine(reason)))
 		<-c.done
 	}
 	c.closeSessions()

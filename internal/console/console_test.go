@@ -196,7 +196,7 @@ func TestAttach(t *testing.T) {
 				t.Errorf("bob's write: %v", err)
 			}
 			b.Take()
-			waitEvent(t, a, Event{WriterEvent, "bob"})
+			waitEvent(t, a, Event{Type: WriterEvent, Text: "bob"})
 			if err := a.Break(); !errors.As(err, &ce) || ce.Why != "bob has the keyboard" {
 				t.Errorf("ann's break after bob took over: %v", err)
 			}
@@ -210,14 +210,16 @@ func TestAttach(t *testing.T) {
 			if err := a.Break(); err != nil { // nobody has the keyboard: ann gets it by using it
 				t.Error(err)
 			}
+			waitEvent(t, a, Event{Type: WriterEvent, Text: "ann", Mine: true})
 			w := attach(t, h, "r1n1", AttachOptions{Who: "eve"})
+			waitEvent(t, w, Event{Type: WriterEvent, Text: "ann"})
 			if _, err := w.Write([]byte("x")); err == nil {
 				t.Error("a watcher wrote")
 			}
 			if i, ok := h.Info("r1n1"); !ok || i.State != Connected || i.Watchers != 2 || i.Writer != "ann" {
 				t.Errorf("info: %+v", i)
 			}
-			h.Remove("r1n1")
+			h.Remove("r1n1", "the node was removed")
 			if _, err := io.ReadAll(w); err != nil {
 				t.Errorf("after the node was removed: %v, want the end", err)
 			}
@@ -234,7 +236,7 @@ func TestWrite_ends_when_another_takes_the_keyboard(t *testing.T) {
 	set(t, h, "r1n1", "k", m.source)
 	line := <-m.up
 	a := attach(t, h, "r1n1", AttachOptions{Write: true, Who: "ann"})
-	waitEvent(t, a, Event{StateEvent, "connected"})
+	waitEvent(t, a, Event{Type: StateEvent, Text: "connected"})
 	b := attach(t, h, "r1n1", AttachOptions{Write: true, Who: "bob"})
 	pasted := make(chan error)
 	go func() {
@@ -288,7 +290,7 @@ func TestHub_stops_with_its_watchers_told(t *testing.T) {
 	<-m.up
 	s := attach(t, h, "r1n1", AttachOptions{})
 	stop()
-	waitEvent(t, s, Event{StateEvent, "waiting: stopped"})
+	waitEvent(t, s, Event{Type: StateEvent, Text: "waiting: stopped: muster stops"})
 }
 
 func TestSet_refuses_names_that_are_not_nodes(t *testing.T) {

@@ -80,7 +80,7 @@ func TestRecord_of_a_console_that_never_connected_says_why_to_who_asks(t *testin
 	h, stop := startHub(t, Options{Dir: dir})
 	const down = "reconnecting: BMC does not answer"
 	set(t, h, "r1n1", "k", func(context.Context) (Stream, error) { return nil, errors.New("BMC does not answer") })
-	waitEvent(t, attach(t, h, "r1n1", AttachOptions{}), Event{StateEvent, down})
+	waitEvent(t, attach(t, h, "r1n1", AttachOptions{}), Event{Type: StateEvent, Text: down})
 	const want = "console not connected: BMC does not answer"
 	if got := logOf(t, h, "r1n1", LogOptions{}); !strings.Contains(got, want) {
 		t.Errorf("the log is %q, want %q in it", got, want)

@@ -492,7 +492,8 @@ func (c *console) flush(must bool) error {
 	case err == nil:
 		c.failed = ""
 	case must:
-		c.failed = "not recorded: " + oneLine(err.Error())
+		c.lost, c.lostWhy = c.lost+to-from, oneLine(err.Error())
+		c.failed = "not recorded: " + c.lostWhy
 	default: // keep it for another time, with the time of its first byte
 		c.failed = "not recorded: " + oneLine(err.Error())
 		c.closeEntry()

@@ -16,8 +16,8 @@ import (
 type console struct {
 	h    *Hub
 	node string
-	stop context.CancelFunc // set before run starts
-	done chan struct{}      // closed when run has returned
+	stop context.CancelCauseFunc // set before run starts; the cause is why the record ends
+	done chan struct{}           // closed when run has returned
 
 	changed chan struct{} // capacity 1: source has changed
 
@@ -44,16 +44,22 @@ type console struct {
 	dirty     bool   // on the recorder's list
 	inSegment bool   // on the recorder's list of the journal's segment
 	failed    string // why it is not recorded
+	lost      int64  // bytes that had to leave memory before they could be written, and
+	lostWhy   string // why
 
 	sessions []*Session
 	writer   *Session
+
+	look lookout
 }
 
 func newConsole(h *Hub, node model.NodeName, key string, src Source) *console {
-	return &console{
+	c := &console{
 		h: h, node: string(node), key: key, source: src, state: Waiting, since: time.Now(),
 		done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
+	c.look.found = func(rule, line string) { h.o.Alarm(Alarm{node, rule, line}) }
+	return c
 }
 
 func (c *console) set(key string, src Source) {
@@ -94,72 +100,96 @@ var (
 	errTimeout = errors.New("no answer in time")
 )
 
-// run connects, records and reconnects until ctx ends.
+// removal is why a console is kept no more.
+type removal string
+
+func (r removal) Error() string { return string(r) }
+
+// attempts is what is known of the connections that were made.
+type attempts struct {
+	began       time.Time // the newest one
+	lostAt      time.Time // zero before the first
+	told, again string    // the newest reason that was marked; "again " once there was a connection
+	delay       time.Duration
+}
+
+// run connects, records and reconnects until ctx ends. Ten thousand goroutines wait in it for output: the frames of run, connect and pump are kept small, so that the
+// runtime can shrink the stacks to 4 KiB. What formats is in functions of its own.
 func (c *console) run(ctx context.Context) {
 	defer close(c.done)
 	c.resume(ctx)
-	var lostAt time.Time
-	told, again := "", ""
-	delay := c.h.o.Backoff
+	a := &attempts{delay: c.h.o.Backoff}
 	for ctx.Err() == nil {
-		select {
-		case <-c.changed:
-		default:
+		held, err := c.connect(ctx, a)
+		if ctx.Err() == nil {
+			c.lostLine(ctx, a, held, err)
 		}
-		began := time.Now()
-		held, err := c.connect(ctx, func() {
-			began = time.Now()
-			c.wake()
-			if lostAt.IsZero() {
-				c.mark(mark, "console connected")
-			} else {
-				c.mark(mark, fmt.Sprintf("console connected %safter %s", again, span(time.Since(lostAt))))
-			}
-			told, again = "", "again "
-		})
-		if ctx.Err() != nil {
-			break
-		}
-		if held || lostAt.IsZero() {
-			lostAt = time.Now()
-		}
-		reason := oneLine(err.Error())
-		if told != reason {
-			what := "console lost: "
-			switch {
-			case told != "":
-				what = "console still lost: "
-			case !held:
-				what = "console not connected: "
-			}
-			c.mark(mark, what+reason)
-			told = reason
-		}
-		c.setState(Reconnecting, reason)
-		if errors.Is(err, errChanged) || held && time.Since(began) >= time.Minute {
-			delay = c.h.o.Backoff
-		}
-		if errors.Is(err, errChanged) {
-			continue
-		}
-		most := c.h.o.BackoffMax
-		if refused(err) {
-			delay, most = max(delay, refusedBackoff), refusedMax
-		} else {
-			delay = min(delay, most)
-		}
-		wait := time.NewTimer(delay/2 + rand.N(delay))
-		delay = min(2*delay, most)
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-		case <-c.changed:
-			delay = c.h.o.Backoff
-		}
-		wait.Stop()
 	}
-	c.mark(ending, "recording ends")
-	c.setState(Waiting, "stopped")
+	c.finish(ctx)
+}
+
+// up marks that a connection stands.
+func (c *console) up(a *attempts) {
+	a.began = time.Now()
+	c.wake()
+	if a.lostAt.IsZero() {
+		c.mark(mark, "console connected")
+	} else {
+		c.mark(mark, fmt.Sprintf("console connected %safter %s", a.again, span(time.Since(a.lostAt))))
+	}
+	a.told, a.again = "", "again "
+	c.setState(Connected, "")
+}
+
+// lostLine marks why there is no connection, and waits until another may be tried.
+func (c *console) lostLine(ctx context.Context, a *attempts, held bool, err error) {
+	if held || a.lostAt.IsZero() {
+		a.lostAt = time.Now()
+	}
+	reason := oneLine(err.Error())
+	if a.told != reason {
+		what := "console lost: "
+		switch {
+		case a.told != "":
+			what = "console still lost: "
+		case !held:
+			what = "console not connected: "
+		}
+		c.mark(mark, what+reason)
+		a.told = reason
+	}
+	c.setState(Reconnecting, reason)
+	if errors.Is(err, errChanged) || held && time.Since(a.began) >= time.Minute {
+		a.delay = c.h.o.Backoff
+	}
+	if errors.Is(err, errChanged) {
+		return
+	}
+	most := c.h.o.BackoffMax
+	if refused(err) {
+		a.delay, most = max(a.delay, refusedBackoff), refusedMax
+	} else {
+		a.delay = min(a.delay, most)
+	}
+	wait := time.NewTimer(a.delay/2 + rand.N(a.delay))
+	defer wait.Stop()
+	a.delay = min(2*a.delay, most)
+	select {
+	case <-ctx.Done():
+	case <-wait.C:
+	case <-c.changed:
+		a.delay = c.h.o.Backoff
+	}
+}
+
+// finish ends the record with the reason.
+func (c *console) finish(ctx context.Context) {
+	why := "muster stops"
+	if r := removal(""); errors.As(context.Cause(ctx), &r) {
+		why = string(r)
+	}
+	c.mark(ending, "recording ends: "+why)
+	c.setState(Waiting, "stopped: "+why)
 }
 
 // The waits after a refused login; see [Source].
@@ -175,32 +205,63 @@ func refused(err error) bool {
 }
 
 // connect makes one connection and records until it is lost. held says that it stood.
-func (c *console) connect(ctx context.Context, up func()) (held bool, err error) {
+func (c *console) connect(ctx context.Context, a *attempts) (held bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s, key, err := c.dial(ctx, cancel, a)
+	if err == nil {
+		held = true
+		c.up(a)
+		closed := make(chan struct{})
+		unhook := context.AfterFunc(ctx, func() {
+			s.Close()
+			close(closed)
+		})
+		err = c.pump(s)
+		c.look.end()
+		c.mu.Lock()
+		c.stream = nil
+		c.mu.Unlock()
+		if unhook() {
+			s.Close()
+		} else {
+			<-closed
+		}
+		if errors.Is(err, io.EOF) {
+			err = errClosed
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel = nil
+	if c.key != key {
+		err = errChanged
+	}
+	return held, err
+}
+
+// dial makes a connection, when its turn has come; key is that of the source that was asked.
+func (c *console) dial(ctx context.Context, cancel context.CancelFunc, a *attempts) (_ Stream, key string, _ error) {
+	select {
+	case <-c.changed:
+	default:
+	}
+	a.began = time.Now()
 	c.mu.Lock()
 	c.cancel = cancel
 	src, key := c.source, c.key
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.cancel = nil
-		if c.key != key {
-			err = errChanged
-		}
-		c.mu.Unlock()
-	}()
 	if err := c.h.rate.Wait(ctx); err != nil {
-		return false, err
+		return nil, key, err
 	}
 	timeout := time.AfterFunc(c.h.o.ConnectTimeout, cancel)
 	s, err := src(ctx)
 	inTime := timeout.Stop()
 	switch {
 	case err != nil && !inTime:
-		return false, errTimeout
+		return nil, key, errTimeout
 	case err != nil:
-		return false, err
+		return nil, key, err
 	}
 	c.mu.Lock()
 	ok := ctx.Err() == nil && c.key == key
@@ -210,28 +271,9 @@ func (c *console) connect(ctx context.Context, up func()) (held bool, err error)
 	c.mu.Unlock()
 	if !ok {
 		s.Close()
-		return false, errTimeout
+		return nil, key, errTimeout
 	}
-	up()
-	c.setState(Connected, "")
-	closed := make(chan struct{})
-	unhook := context.AfterFunc(ctx, func() {
-		s.Close()
-		close(closed)
-	})
-	err = c.pump(s)
-	c.mu.Lock()
-	c.stream = nil
-	c.mu.Unlock()
-	if unhook() {
-		s.Close()
-	} else {
-		<-closed
-	}
-	if errors.Is(err, io.EOF) {
-		err = errClosed
-	}
-	return true, err
+	return s, key, nil
 }
 
 // pump records what the stream gives. Its buffer is small while little comes: there may be ten thousand of them.
@@ -242,7 +284,9 @@ func (c *console) pump(s Stream) error {
 	for {
 		n, err := s.Read(buf)
 		if n > 0 {
+			c.tellLost()
 			c.add(output, buf[:n])
+			c.look.feed(buf[:n])
 		}
 		if err != nil {
 			return err
@@ -291,6 +335,20 @@ func (c *console) add(k kind, p []byte) {
 	c.mu.Unlock()
 	if tell {
 		c.h.rec.touch(c)
+	}
+}
+
+// tellLost marks a gap in the record as soon as it is written again. What is lost is at the mark, or right before it.
+func (c *console) tellLost() {
+	c.mu.Lock()
+	n, why := c.lost, c.lostWhy
+	again := n > 0 && c.failed == ""
+	if again {
+		c.lost = 0
+	}
+	c.mu.Unlock()
+	if again {
+		c.mark(mark, fmt.Sprintf("%d bytes are missing here: they could not be recorded: %s", n, why))
 	}
 }
 

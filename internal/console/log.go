@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"regexp"
+	"slices"
 	"time"
 
 	"muster/internal/model"
@@ -16,10 +19,11 @@ import (
 
 // LogOptions choose a part of a record; the zero value is all of it.
 type LogOptions struct {
-	Since time.Time // from the first output at or after; zero from the beginning
-	Until time.Time // up to the last output before; zero to the end
-	Tail  int       // the last so many lines of that; 0 all
-	Times bool      // begin each line with its time, RFC 3339 in UTC
+	Since time.Time      // from the first output at or after; zero from the beginning
+	Until time.Time      // up to the last output before; zero to the end
+	Tail  int            // the last so many lines of that; 0 all
+	Times bool           // begin each line with its time, RFC 3339 in UTC
+	Grep  *regexp.Regexp // only lines that it matches without their escape sequences; Tail counts these
 }
 
 // Chunk is output that came together, to the millisecond. Mark says that it is muster's line and not the machine's.
@@ -36,22 +40,26 @@ func (h *Hub) Log(node model.NodeName, o LogOptions) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Tail > 0 {
+	if o.Tail > 0 && o.Grep == nil {
 		if from, err = h.tailStart(node, o, to); err != nil {
 			return nil, h.readError(node, err)
 		}
 	}
 	next, stop := iter.Pull2(h.chunks(string(node), from, to, o.Since, o.Until))
-	return &logReader{next: next, stop: stop, times: o.Times, fresh: true}, nil
+	all := &logReader{next: next, stop: stop, times: o.Times, fresh: true}
+	if o.Grep == nil {
+		return all, nil
+	}
+	return &grepReader{all: all, in: bufio.NewReaderSize(all, 4<<10), o: o}, nil
 }
 
-// Replay gives the record of a node from a time on, with the times to play it by.
-func (h *Hub) Replay(node model.NodeName, since time.Time) (iter.Seq2[Chunk, error], error) {
+// Replay gives the record of a node between two times, either of which may be zero, with the times to play it by.
+func (h *Hub) Replay(node model.NodeName, since, until time.Time) (iter.Seq2[Chunk, error], error) {
 	from, to, err := h.extent(node)
 	if err != nil {
 		return nil, err
 	}
-	return h.chunks(string(node), from, to, since, time.Time{}), nil
+	return h.chunks(string(node), from, to, since, until), nil
 }
 
 func (h *Hub) readError(node model.NodeName, err error) error {
@@ -299,3 +307,73 @@ func (l *logReader) Close() error {
 	l.stop()
 	return nil
 }
+
+// grepReader passes on the lines that match.
+type grepReader struct {
+	all  *logReader
+	in   *bufio.Reader
+	o    LogOptions
+	rest []byte
+	last [][]byte // with Tail: the newest matches
+	over bool
+	mid  bool // the piece before this one did not end its line
+}
+
+// stampSize is how long the time before a line is.
+const stampSize = len("2006-01-02T15:04:05.000Z ")
+
+func (g *grepReader) Read(p []byte) (int, error) {
+	for len(g.rest) == 0 {
+		if len(g.last) > 0 && g.over {
+			g.rest, g.last = g.last[0], g.last[1:]
+			continue
+		}
+		if g.over {
+			return 0, io.EOF
+		}
+		line, err := g.line()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		g.over = err != nil
+		switch {
+		case !g.matches(line):
+		case g.o.Tail == 0:
+			g.rest = line
+		default:
+			if len(g.last) == g.o.Tail {
+				g.last = slices.Delete(g.last, 0, 1)
+			}
+			g.last = append(g.last, line)
+		}
+	}
+	n := copy(p, g.rest)
+	g.rest = g.rest[n:]
+	return n, nil
+}
+
+// line reads the next line; of one without an end, 64 KiB at a time.
+func (g *grepReader) line() (line []byte, err error) {
+	for len(line) < ringMax {
+		piece, err := g.in.ReadSlice('\n')
+		line = append(line, piece...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+	return line, nil
+}
+
+func (g *grepReader) matches(line []byte) bool {
+	if g.o.Times && !g.mid {
+		line = line[min(stampSize, len(line)):]
+	}
+	g.mid = !bytes.HasSuffix(line, []byte("\n"))
+	line = bytes.TrimRight(line, "\r\n")
+	if bytes.IndexByte(line, 0x1b) >= 0 {
+		line = plainText(line)
+	}
+	return len(line) > 0 && g.o.Grep.Match(line)
+}
+
+func (g *grepReader) Close() error { return g.all.Close() }

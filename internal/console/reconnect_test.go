@@ -39,11 +39,11 @@ func TestReconnect_backs_off_and_says_why(t *testing.T) {
 		set(t, h, "r1n1", "k", m.source)
 		<-m.up
 		s := attach(t, h, "r1n1", AttachOptions{})
-		waitEvent(t, s, Event{StateEvent, "connected"})
+		waitEvent(t, s, Event{Type: StateEvent, Text: "connected"})
 
 		m.setDown(errors.New("BMC 10.1.7.7 does not answer"))
-		waitEvent(t, s, Event{StateEvent, "reconnecting: closed by the other side"})
-		waitEvent(t, s, Event{StateEvent, "reconnecting: BMC 10.1.7.7 does not answer"})
+		waitEvent(t, s, Event{Type: StateEvent, Text: "reconnecting: closed by the other side"})
+		waitEvent(t, s, Event{Type: StateEvent, Text: "reconnecting: BMC 10.1.7.7 does not answer"})
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		// 1+2+4+8+16+32 s, then one a minute: 63 s and 59 attempts on average; jitter is ±50 %.
@@ -51,7 +51,7 @@ func TestReconnect_backs_off_and_says_why(t *testing.T) {
 			t.Errorf("%d attempts in an hour", n)
 		}
 		m.setDown(nil)
-		waitEvent(t, s, Event{StateEvent, "connected"})
+		waitEvent(t, s, Event{Type: StateEvent, Text: "connected"})
 		send(t, <-m.up, "back\r\n")
 		got := readUntil(t, s, "back\r\n")
 		for _, want := range []string{"console lost: closed by the other side]", "console still lost: BMC 10.1.7.7 does not answer]", "console connected again after 1h"} {

@@ -315,7 +315,7 @@ func TestLog(t *testing.T) {
 		t.Errorf("tail over several files: %d lines", strings.Count(got, "\n"))
 	}
 
-	seq, err := h.Replay("r1n1", time.Time{})
+	seq, err := h.Replay("r1n1", time.Time{}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,6 +351,41 @@ func TestLog(t *testing.T) {
 	defer other.root.Close()
 	if got := logOf(t, other, "r1n1", LogOptions{}); !strings.HasPrefix(got, all) {
 		t.Error("the log of a removed node differs")
+	}
+}
+
+func TestLog_grep(t *testing.T) {
+	h, _ := startHub(t, Options{Dir: t.TempDir()})
+	say := talk(t, h, "r1n1")
+	long := strings.Repeat("x", ringMax+100)
+	say("ib0: up\r\n\x1b[31mib1: \x1b[1mdown\x1b[0m\r\n" + strings.Repeat("eth0: down\r\n", 100) + "ib2: down\r\n" + long[:ringMax/2])
+	say(long[ringMax/2:] + " ib3: down\r\nib4: down")
+	for _, tt := range []struct {
+		grep string
+		o    LogOptions
+		want string
+	}{
+		{`^ib\d: down$`, LogOptions{}, "\x1b[31mib1: \x1b[1mdown\x1b[0m\r\nib2: down\r\nib4: down"},
+		{`^ib\d: down$`, LogOptions{Tail: 2}, "ib2: down\r\nib4: down"},
+		{`^eth`, LogOptions{Tail: 3}, strings.Repeat("eth0: down\r\n", 3)},
+		{`ib3`, LogOptions{}, strings.Repeat("x", 100) + " ib3: down\r\n"},
+		{`nothing`, LogOptions{Tail: 3}, ""},
+		{`.`, LogOptions{Until: time.Now().Add(-time.Hour)}, ""},
+	} {
+		tt.o.Grep = regexp.MustCompile(tt.grep)
+		got := logOf(t, h, "r1n1", tt.o)
+		if tt.grep == "ib3" {
+			got = got[len(got)-len(tt.want):] // of a line without an end, in what parts it is read does not matter
+		}
+		if got != tt.want {
+			t.Errorf("%s of %+v: %q, want %q", tt.grep, tt.o, got, tt.want)
+		}
+		tt.o.Times = true
+		stamped := logOf(t, h, "r1n1", tt.o)
+		plain := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT[\d:.]{12}Z `).ReplaceAllString(stamped, "")
+		if !strings.HasSuffix(plain, tt.want) || tt.want != "" && tt.grep != "ib3" && plain == stamped {
+			t.Errorf("%s of %+v with times: %q, want %q", tt.grep, tt.o, stamped, tt.want)
+		}
 	}
 }
 
@@ -397,7 +432,7 @@ func TestKeep_compresses_and_removes_the_oldest(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 	h.o.KeepBytes = 1 << 40
-	h.Remove("r1n1")
+	h.Remove("r1n1", "the node was removed")
 	if err := h.retain(t.Context(), time.Now().Add(h.o.KeepFor+time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -458,6 +493,9 @@ func TestRecord_survives_a_disk_that_cannot_be_written(t *testing.T) {
 	send(t, line, "after\r\n")
 	readUntil(t, s, "after")
 	got := logOf(t, h, "r1n1", LogOptions{})
+	if !regexp.MustCompile(`\d+ bytes are missing here: they could not be recorded: .*not a directory\]`).MatchString(got) {
+		t.Error("the gap is not told with its reason")
+	}
 	if !strings.Contains(got, "bytes of the record are missing here]") || strings.Count(got, "kept") != 40000 || !strings.HasSuffix(got, "after\r\n") {
 		t.Errorf("log of %d bytes, %d × kept", len(got), strings.Count(got, "kept"))
 	}
@@ -625,6 +663,7 @@ func TestRecord_burst_loses_no_line(t *testing.T) {
 		c, err := d.DialContext(ctx, "unix", sock)
 		return pipe{c, newMachine()}, err
 	})
+	h.SetAlarms("r1n1", rules(t))
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -32,6 +32,7 @@ const (
 type Event struct {
 	Type EventType
 	Text string
+	Mine bool // the watcher itself has the keyboard
 }
 
 // Session is one watcher. Read gives first the screen as it is and then what comes; Read is for one goroutine, the other methods
@@ -55,7 +56,7 @@ type Session struct {
 func (h *Hub) Attach(ctx context.Context, node model.NodeName, o AttachOptions) (*Session, error) {
 	c := h.lookup(node)
 	if c == nil {
-		return nil, &Error{"console " + string(node), noConsole, "Set bmc.address, bmc.user and bmc.password of the node"}
+		return nil, &Error{"console " + string(node), noConsole, "Set bmc.address, bmc.user and bmc.password of the node, or console.source"}
 	}
 	s := &Session{c: c, o: o, events: make(chan Event, 16), wake: make(chan struct{}, 1), done: make(chan struct{})}
 
@@ -69,7 +70,7 @@ func (h *Hub) Attach(ctx context.Context, node model.NodeName, o AttachOptions) 
 	case o.Write && (o.Take || c.writer == nil):
 		c.setWriter(s)
 	case c.writer != nil:
-		s.tell(Event{WriterEvent, c.writer.o.Who})
+		s.tell(Event{Type: WriterEvent, Text: c.writer.o.Who})
 	}
 	c.mu.Unlock()
 
@@ -173,7 +174,11 @@ func (s *Session) keyboard(what string) (Stream, error) {
 		return nil, &Error{what, c.writer.o.Who + " has the keyboard", "Take it over, or wait"}
 	}
 	if c.stream == nil {
-		return nil, &Error{what, "not connected: " + c.reason, "It reconnects by itself"}
+		why := "not connected yet"
+		if c.reason != "" {
+			why = "not connected: " + c.reason
+		}
+		return nil, &Error{what, why, "It reconnects by itself"}
 	}
 	return c.stream, nil
 }
@@ -239,6 +244,7 @@ func (c *console) setWriter(s *Session) {
 		e.Text = s.o.Who
 	}
 	for _, w := range c.sessions {
+		e.Mine = w == s
 		w.tell(e)
 	}
 }

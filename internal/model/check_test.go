@@ -293,7 +293,7 @@ func TestShortNames(t *testing.T) {
 		}
 	}
 	slices.Sort(words)
-	want := "cipher comment count driver kernelargs password rack record room site speed unit"
+	want := "alarms cipher comment count driver kernelargs password rack record room site source speed unit"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

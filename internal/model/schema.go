@@ -24,7 +24,9 @@ const (
 	Choice    Type = "choice"
 	NodeRange Type = "noderange"
 	SecretOf  Type = "secret"
-	NetworkOf Type = "network" // the name of a Network
+	NetworkOf Type = "network"            // the name of a Network
+	ConsoleAt Type = "console source"     // see ConsoleSource
+	Regexp    Type = "regular expression" // RE2
 )
 
 // Attr documents one attribute: its name, what it takes, and what it is for. In the name of a family,
@@ -78,6 +80,8 @@ func attributes() []Attr {
 		{Name: "disk.<name>.wwn", Type: String, Inherits: true, Example: "0x5000c500a1b2c3d4", Help: "world wide name: the disk itself, wherever it is plugged in"},
 		{Name: "disk.<name>.size", Type: Integer, Min: 1, Max: 1 << 62, Unit: "bytes", Inherits: true, Example: "480103981056", Help: "size of the disk"},
 
+		{Name: "console.source", Type: ConsoleAt, Default: "bmc", Inherits: true, Example: "tcp:ts1.example.org:70{n0:02d}", Help: "where the console comes from: bmc, unix:/path, tcp:host:port or telnet:host:port"},
+		{Name: "console.alarms", Type: List, Of: Regexp, Sep: "|", Default: defaultAlarms, Inherits: true, Example: "+ ib0: link down|Out of memory", Help: "what in a line of the console raises an event, as regular expressions; + adds to the default, none is nothing"},
 		{Name: "console.device", Type: String, Default: "ttyS0", Inherits: true, Example: "ttyS1", Help: "serial port that carries the console, as the kernel names it"},
 		{Name: "console.speed", Type: Choice, Default: "115200", Choices: []string{"9600", "19200", "38400", "57600", "115200"}, Unit: "baud", Inherits: true, Help: "speed of the console"},
 		{Name: "console.record", Type: Boolean, Default: "true", Inherits: true, Help: "keep the console connected and recorded"},
@@ -96,6 +100,11 @@ func attributes() []Attr {
 		{Name: "custom.<name>", Type: String, Inherits: true, Example: "{rack}-{n0:02d}", Help: "anything of your own"},
 	}
 }
+
+// defaultAlarms is what machines say that need somebody: kernels (Linux: kernel/panic.c, hung_task.c, watchdog.c, mm/oom_kill.c, mce), file systems, and boot
+// programs that wait for a person.
+const defaultAlarms = `Kernel panic|Machine check|Hardware Error.*([Ff]atal|[Uu]ncorrect)|Oops: |BUG: |hard LOCKUP|blocked for more than [0-9]+ seconds|` +
+	`Out of memory: Kill|Remounting filesystem read-only|grub rescue>|Entering emergency mode|Give root password for maintenance`
 
 // catalogue finds an attribute by name in a few nanoseconds: families by what stands before and after the free word.
 type catalogue struct {

@@ -45,7 +45,10 @@ func (a *Attr) list(value string) (string, error) {
 
 // Elements returns the elements of a list as they are written.
 func (a *Attr) Elements(value string) []string {
-	if a.Sep == " " {
+	switch {
+	case a.Of == Regexp:
+		return Alternatives(value)
+	case a.Sep == " ":
 		return strings.Fields(value)
 	}
 	return strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || string(r) == a.Sep })
@@ -105,6 +108,14 @@ func (a *Attr) one(t Type, v string) (string, error) {
 			return "", p
 		}
 		return v, nil
+	case ConsoleAt:
+		c, err := ParseConsoleSource(v)
+		return c.String(), err
+	case Regexp:
+		if !readable(v) {
+			return "", wrong(v, "not readable text", "Leave control characters out")
+		}
+		return canonicalPattern(v)
 	case NodeRange:
 		if _, err := noderange.Parse(v); err != nil {
 			return "", err

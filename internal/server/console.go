@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,27 +22,33 @@ import (
 	"muster/internal/model"
 )
 
-// reconcileConsoles keeps a console for every node that has a BMC and wants one, as the snapshot changes.
+// reconcileConsoles keeps a console for every node that has a source of one and wants it, as the snapshot changes.
 func (s *Server) reconcileConsoles(ctx context.Context) error {
 	have := map[model.NodeName]bool{}
+	rules := map[string]*console.Rules{} // by console.alarms: most nodes have the same
 	for {
 		snap := s.store.Snapshot()
 		want := map[model.NodeName]bool{}
 		alive := s.keepers()
+		was := rules
+		rules = map[string]*console.Rules{}
 		for n := range snap.Nodes() {
 			if s.name() != keeper(alive, n.Name) {
 				continue
 			}
-			if key, ok := s.consoleKey(snap, n); ok {
-				want[n.Name] = true
-				if err := s.consoles.Set(n.Name, key, s.serial(n.Name)); err != nil {
-					s.log.Error("console", "node", n.Name, "err", err)
-				}
+			key, ok := s.consoleKey(snap, n)
+			if !ok {
+				continue
 			}
+			want[n.Name] = true
+			if err := s.consoles.Set(n.Name, key, s.serial(n.Name)); err != nil {
+				s.log.Error("console", "node", n.Name, "err", err)
+			}
+			s.consoles.SetAlarms(n.Name, s.alarmsOf(snap, n, rules, was))
 		}
 		for n := range have {
 			if !want[n] {
-				s.consoles.Remove(n)
+				s.consoles.Remove(n, s.unwanted(snap, n, alive))
 			}
 		}
 		have = want
@@ -46,6 +56,48 @@ func (s *Server) reconcileConsoles(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// unwanted says why a console is not kept here any more.
+func (s *Server) unwanted(snap *model.Snapshot, name model.NodeName, alive []model.ManagerName) string {
+	n := snap.Node(name)
+	if n == nil {
+		return "the node was removed"
+	}
+	if k := keeper(alive, name); k != s.name() {
+		return "manager " + string(k) + " keeps it from now on"
+	}
+	if record, err := snap.Attr(n, "console.record"); err == nil && record == "false" {
+		return "console.record is false"
+	}
+	return "nothing says any more where its console is: bmc.address, console.source"
+}
+
+// alarmsOf are the rules of a node's console; those of this round, and of the one before, are used again. What cannot be compiled was refused when it was set.
+func (s *Server) alarmsOf(snap *model.Snapshot, n *model.Node, round, before map[string]*console.Rules) *console.Rules {
+	text, err := snap.Attr(n, "console.alarms")
+	if err != nil || text == "" || text == model.NoAlarms {
+		return nil
+	}
+	if r, ok := round[text]; ok {
+		return r
+	}
+	r, ok := before[text]
+	if !ok {
+		doc, _ := model.Lookup("console.alarms")
+		if r, err = console.Compile(doc.Elements(text)); err != nil {
+			s.log.Error("console alarms", "node", n.Name, "err", err)
+		}
+	}
+	round[text] = r
+	return r
+}
+
+// consoleAlarm puts what a console says in need of somebody on the timeline.
+func (s *Server) consoleAlarm(a console.Alarm) {
+	e := about(a.Node, "console.alarm", a.Line)
+	e.Reason, e.Bad = "console.alarms has "+a.Rule, true
+	s.tell(e)
 }
 
 // keepersChange waits until the nodes are described otherwise than in the snapshot, or others keep them. It looks once a second, too: a manager that is cut
@@ -64,22 +116,44 @@ func (s *Server) keepersChange(ctx context.Context, snap *model.Snapshot, alive 
 	}
 }
 
-// consoleKey says whether a node's console is to be recorded; the key changes when its BMC does.
+// consoleKey says whether a node's console is to be recorded; the key changes when what it is connected to does.
 func (s *Server) consoleKey(snap *model.Snapshot, n *model.Node) (string, bool) {
 	if record, err := snap.Attr(n, "console.record"); err != nil || record == "false" {
 		return "", false
+	}
+	source, err := consoleSource(snap, n)
+	if err != nil {
+		return "", false
+	}
+	if source.Network != "bmc" {
+		return source.String(), true
 	}
 	t, err := readBMC(snap, n)
 	return t.key(), err == nil
 }
 
-// serial connects a node's console by the BMC that it has at that time.
+func consoleSource(snap *model.Snapshot, n *model.Node) (model.ConsoleSource, error) {
+	text, err := snap.Attr(n, "console.source")
+	if err != nil || text == "" {
+		return model.ConsoleSource{Network: "bmc"}, err
+	}
+	return model.ParseConsoleSource(text)
+}
+
+// serial connects a node's console as its attributes say at that time.
 func (s *Server) serial(name model.NodeName) console.Source {
 	return func(ctx context.Context) (console.Stream, error) {
 		snap := s.store.Snapshot()
 		n := snap.Node(name)
 		if n == nil {
 			return nil, errors.New("the node was removed")
+		}
+		source, err := consoleSource(snap, n)
+		if err != nil {
+			return nil, err
+		}
+		if source.Network != "bmc" {
+			return s.socketConsole(ctx, source)
 		}
 		d, err := s.driver(snap, n)
 		if err != nil {
@@ -91,6 +165,21 @@ func (s *Server) serial(name model.NodeName) console.Source {
 		}
 		return heldLine{line, d}, nil
 	}
+}
+
+// socketConsole connects a socket, unless it is one of our own: who may type at a console is not for that reason the service's own user.
+func (s *Server) socketConsole(ctx context.Context, source model.ConsoleSource) (console.Stream, error) {
+	if source.Network == "unix" {
+		real, err := filepath.EvalSymlinks(source.Address)
+		data, err2 := filepath.EvalSymlinks(s.cfg.Data)
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		if in, err := filepath.Rel(data, real); err == nil && filepath.IsLocal(in) {
+			return nil, &console.Error{What: source.String(), Why: "it is a socket of muster's own", Do: "Set console.source to the socket of the machine's serial line"}
+		}
+	}
+	return console.Dial(ctx, source)
 }
 
 // heldLine keeps a driver as long as its serial line is used.
@@ -184,10 +273,20 @@ func (s *Server) consoleLog(q *request) error {
 	if err != nil {
 		return err
 	}
-	if in.Replay {
-		return s.replay(q, n, from)
+	until, err := since(in.Until, time.Now())
+	if err != nil {
+		return err
 	}
-	r, err := s.consoles.Log(n, console.LogOptions{Since: from, Times: in.Times, Tail: in.Tail})
+	o := console.LogOptions{Since: from, Until: until, Times: in.Times, Tail: in.Tail}
+	if in.Grep != "" {
+		if o.Grep, err = regexp.Compile(in.Grep); err != nil {
+			return &api.Error{Code: api.Usage, What: "grep " + in.Grep, Why: "no regular expression: " + err.Error(), Do: "See https://golang.org/s/re2syntax"}
+		}
+	}
+	if in.Replay {
+		return s.replay(q, n, from, until)
+	}
+	r, err := s.consoles.Log(n, o)
 	if err != nil {
 		return consoleProblem(err)
 	}
@@ -200,8 +299,8 @@ func (s *Server) consoleLog(q *request) error {
 	return nil
 }
 
-func (s *Server) replay(q *request, n model.NodeName, from time.Time) error {
-	chunks, err := s.consoles.Replay(n, from)
+func (s *Server) replay(q *request, n model.NodeName, from, until time.Time) error {
+	chunks, err := s.consoles.Replay(n, from, until)
 	if err != nil {
 		return consoleProblem(err)
 	}
@@ -226,6 +325,9 @@ func (s *Server) attachConsole(q *request) error {
 		return err
 	}
 	n := node.Name
+	if err := q.sameOrigin(); err != nil {
+		return err
+	}
 	if done, err := s.handOn(q, n); done || err != nil {
 		return err
 	}
@@ -241,7 +343,7 @@ func (s *Server) attachConsole(q *request) error {
 		return consoleProblem(err)
 	}
 	defer session.Close()
-	ws, err := websocket.Accept(q.w, q.Request, nil)
+	ws, err := websocket.Accept(q.w, q.Request, &websocket.AcceptOptions{InsecureSkipVerify: true}) // of the origin: that is verified, by the manager that was asked
 	if err != nil {
 		return nil // it has answered
 	}
@@ -259,7 +361,7 @@ func (s *Server) attachConsole(q *request) error {
 			case <-ctx.Done():
 				return
 			case e, more := <-session.Events():
-				if !more || control(ctx, ws, string(e.Type), e.Text) != nil {
+				if !more || control(ctx, ws, api.ConsoleControl{Type: string(e.Type), Text: e.Text, You: e.Mine}) != nil {
 					return
 				}
 			}
@@ -277,8 +379,20 @@ func (s *Server) attachConsole(q *request) error {
 	return nil
 }
 
-func control(ctx context.Context, ws *websocket.Conn, kind, text string) error {
-	b, err := json.Marshal(api.ConsoleControl{Type: kind, Text: text})
+// sameOrigin refuses a page of another origin: a browser lets any page open a web socket, and sends along who its user is (RFC 6455 §10.2).
+func (q *request) sameOrigin() error {
+	origin := q.Header.Get("Origin")
+	if origin == "" {
+		return nil // no browser
+	}
+	if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, q.Host) {
+		return &api.Error{Code: api.Denied, What: "console", Why: "a page of " + origin + " asks, and this is " + q.Host}
+	}
+	return nil
+}
+
+func control(ctx context.Context, ws *websocket.Conn, c api.ConsoleControl) error {
+	b, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
@@ -297,7 +411,7 @@ func fromWatcher(ctx context.Context, ws *websocket.Conn, session *console.Sessi
 		} else {
 			err = command(session, b)
 		}
-		if err != nil && control(ctx, ws, "error", err.Error()) != nil {
+		if err != nil && control(ctx, ws, api.ConsoleControl{Type: "error", Text: err.Error()}) != nil {
 			return
 		}
 	}

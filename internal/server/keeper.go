@@ -85,6 +85,7 @@ func (s *Server) handOn(q *request, node model.NodeName) (bool, error) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "https", doc.Addresses[0], doc.Addresses[0]
 			r.Out.Header.Set(asHeader, q.who.Name)
+			r.Out.Header.Del("Origin") // it was looked at, and is of this manager
 		},
 		Transport:     s.peers.http.Transport,
 		FlushInterval: -1,

@@ -138,7 +138,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer s.engine.Close()
-	if s.consoles, err = console.New(console.Options{Dir: filepath.Join(cfg.Data, "console"), Log: s.log}); err != nil {
+	if s.consoles, err = console.New(console.Options{Dir: filepath.Join(cfg.Data, "console"), Log: s.log, Alarm: s.consoleAlarm}); err != nil {
 		return err
 	}
 
