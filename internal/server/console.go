@@ -69,8 +69,8 @@ func (s *Server) consoleKey(snap *model.Snapshot, n *model.Node) (string, bool) 
 	if record, err := snap.Attr(n, "console.record"); err != nil || record == "false" {
 		return "", false
 	}
-	t, err := readBMC(snap, n)
-	return t.key(), err == nil
+	t, err := s.readBMC(snap, n)
+	return t.key(), err == nil && t.driver != "wol" // which has no serial line
 }
 
 // serial connects a node's console by the BMC that it has at that time.

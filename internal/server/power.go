@@ -2,16 +2,12 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"muster/internal/api"
 	"muster/internal/bmc"
-	"muster/internal/identity"
 	"muster/internal/model"
 )
 
@@ -23,65 +19,6 @@ const (
 	powerTime = 15 * time.Second
 	waitTime  = 2 * time.Minute
 )
-
-// bmcAttrs are the attributes that say how a node's BMC is reached. The password is sealed.
-type bmcAttrs struct{ address, port, user, password, cipher string }
-
-// key changes when the BMC is reached otherwise. The sealed text stands for the password: it is new whenever that was set.
-func (a bmcAttrs) key() string {
-	return identity.TokenHash(strings.Join([]string{a.address, a.port, a.user, a.password, a.cipher}, "\x00"))
-}
-
-func readBMC(snap *model.Snapshot, n *model.Node) (a bmcAttrs, err error) {
-	var driver string
-	for name, to := range map[model.AttrName]*string{
-		"bmc.address": &a.address, "bmc.port": &a.port, "bmc.user": &a.user, "bmc.password": &a.password,
-		"bmc.cipher": &a.cipher, "bmc.driver": &driver,
-	} {
-		if *to, err = snap.Attr(n, name); err != nil {
-			return a, err
-		}
-	}
-	if a.address == "" || driver == "null" {
-		return a, &api.Error{
-			Code: api.Failed, Node: string(n.Name), What: "no BMC", Why: "bmc.address is not set",
-			Do: "Set it: muster set " + string(n.Name) + " bmc.address=ADDRESS bmc.user=NAME bmc.password=-",
-		}
-	}
-	return a, nil
-}
-
-// driver opens the node's BMC; the caller closes it. The session to the BMC is the engine's: all drivers of a BMC share it.
-func (s *Server) driver(snap *model.Snapshot, n *model.Node) (bmc.Driver, error) {
-	a, err := readBMC(snap, n)
-	if err != nil {
-		return nil, err
-	}
-	t := bmc.Target{Node: n.Name, Address: a.address, User: a.user}
-	if t.Password, err = s.unseal(snap, n, "bmc.password", a.password); err != nil {
-		return nil, &api.Error{Code: api.Failed, What: "bmc.password", Why: err.Error(), Node: string(n.Name)}
-	}
-	t.Port, _ = strconv.Atoi(a.port)
-	t.Cipher, _ = strconv.Atoi(a.cipher)
-	return s.engine.Open(t), nil
-}
-
-// bmcProblem makes an API error of what a driver said.
-func bmcProblem(n model.NodeName, verb string, err error) *api.Error {
-	var e *api.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	out := &api.Error{Code: api.Failed, What: verb, Why: err.Error(), Node: string(n)}
-	var b *bmc.Error
-	if errors.As(err, &b) {
-		out.Why, out.Do = b.Why, b.Do
-	} else if errors.Is(err, context.DeadlineExceeded) {
-		out.Why = "the BMC did not finish in time"
-		out.Do = "Ask for more with --timeout"
-	}
-	return out
-}
 
 func (s *Server) power(q *request) error {
 	var in api.Power

@@ -241,7 +241,7 @@ func (s *Server) askPower(ctx context.Context) {
 		if keeper(keepers, n.Name) != s.name() {
 			continue
 		}
-		if a, err := snap.Attr(n, "bmc.address"); err != nil || a == "" {
+		if _, err := s.readBMC(snap, n); err != nil {
 			continue
 		}
 		select {
