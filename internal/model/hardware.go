@@ -81,10 +81,10 @@ type Part struct {
 
 // Setting is one setting of a controller or of the firmware: "lan.address", "lan.gateway", "user.2.name", "bios.BootMode".
 type Setting struct {
-	Name   string        `json:"name"`
-	Value  string        `json:"value,omitempty"`
+	Name   string  `json:"name"`
+	Value  string  `json:"value,omitempty"`
 	Secret *Secret `json:"-"` // in place of Value, where it is one: "user.2.password"
-	Fixed  bool          `json:"fixed,omitempty"`
+	Fixed  bool    `json:"fixed,omitempty"`
 	// Pending is the value after the next boot, where that is another one.
 	Pending string `json:"pending,omitempty"`
 }

@@ -27,6 +27,8 @@ type Driver struct {
 	Close func() error
 	// NoAddress says that bmc.address need not be set.
 	NoAddress bool
+	// Mute says that nothing is ever answered: a packet is sent, and that is all.
+	Mute bool
 }
 
 // openDrivers is the list of drivers, by the names that bmc.driver has. null is none of them: there is nothing to open.
@@ -78,9 +80,16 @@ func (s *Server) readBMC(snap *model.Snapshot, n *model.Node) (a bmcAttrs, err e
 		to   *string
 		of   string // the only driver that asks for it; "" for all
 	}{
-		{"bmc.driver", &a.driver, ""}, {"bmc.address", &a.address, ""}, {"bmc.port", &a.port, ""}, {"bmc.user", &a.user, ""},
-		{"bmc.password", &a.password, ""}, {"bmc.cipher", &a.cipher, "ipmi"}, {"bmc.pin", &a.pin, "redfish"}, {"bmc.system", &a.system, "redfish"},
-		{"bmc.plugin", &a.plugin, "exec"}, {"net.boot.mac", &a.mac, "wol"},
+		{"bmc.driver", &a.driver, ""},
+		{"bmc.address", &a.address, ""},
+		{"bmc.port", &a.port, ""},
+		{"bmc.user", &a.user, ""},
+		{"bmc.password", &a.password, ""},
+		{"bmc.cipher", &a.cipher, "ipmi"},
+		{"bmc.pin", &a.pin, "redfish"},
+		{"bmc.system", &a.system, "redfish"},
+		{"bmc.plugin", &a.plugin, "exec"},
+		{"net.boot.mac", &a.mac, "wol"},
 	} {
 		if v.of != "" && v.of != a.driver {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"muster/internal/api"
@@ -32,6 +33,9 @@ func (s *Server) power(q *request) error {
 	if !slices.Contains(actions, in.Action) {
 		return &api.Error{Code: api.Usage, What: "power", Why: "there is no action " + in.Action, Do: "Use one of: status, on, off, softoff, cycle, reset, diag"}
 	}
+	if in.Cached && in.Action != "status" {
+		return &api.Error{Code: api.Usage, What: "power " + in.Action, Why: "cached is for the status"}
+	}
 	reach := q.disturbs
 	if in.Action == "status" {
 		reach = q.nodes
@@ -40,22 +44,88 @@ func (s *Server) power(q *request) error {
 	if err != nil {
 		return err
 	}
+	if in.Cached {
+		return s.cachedPower(q, nodes)
+	}
 	limit := powerTime
 	if in.Wait {
 		limit = waitTime
 	}
-	return each(q, in.Range, nodes, powerFanout, limit, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
-		out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
-		if err := s.powerOne(ctx, q, n, in, &out); err != nil {
-			out.Error = bmcProblem(n.Name, "power "+in.Action, err)
-			if in.Action != "status" && !in.DryRun {
-				e := about(n.Name, "power."+in.Action, "power "+in.Action+" did not work")
-				e.Reason, e.Actor, e.Bad = out.Error.Why, q.who.Name, true
-				s.tell(e)
-			}
-		}
-		return out, out.Error
+	want := wanted[in.Action]
+	if in.NoOrder || want == "" || in.Action == "cycle" || in.Action == "reset" {
+		return each(q, in.Range, nodes, powerFanout, limit, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
+			return s.powerNode(q, n, in, func(out *api.PowerResult) error { return s.powerOne(ctx, q, n, in, out) })
+		})
+	}
+	t, err := s.order(q.snap, nodes, want)
+	if err != nil {
+		return err
+	}
+	var stages sync.WaitGroup
+	defer stages.Wait()
+	ctx, cancel := context.WithCancel(q.Context())
+	defer cancel()
+	if !in.DryRun {
+		stages.Go(func() { t.run(ctx, s, q.snap) })
+	}
+	return each(q, in.Range, t.ordered(nodes), powerFanout, 0, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
+		return s.powerNode(q, n, in, func(out *api.PowerResult) error { return s.powerInTurn(ctx, q, t, n, in, limit, out) })
 	})
+}
+
+// wanted is the state that an action leads to; "" where there is none to wait for.
+var wanted = map[string]bmc.PowerState{"on": bmc.PowerOn, "cycle": bmc.PowerOn, "reset": bmc.PowerOn, "off": bmc.PowerOff, "softoff": bmc.PowerOff}
+
+// powerNode makes the line of a node, and tells when an action did not work.
+func (s *Server) powerNode(q *request, n *model.Node, in api.Power, do func(*api.PowerResult) error) (api.PowerResult, *api.Error) {
+	out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
+	if err := do(&out); err != nil {
+		out.Error = bmcProblem(n.Name, "power "+in.Action, err)
+		if in.Action != "status" && !in.DryRun {
+			s.didNot(q, n.Name, "power."+in.Action, "power "+in.Action, out.Error)
+		}
+	}
+	return out, out.Error
+}
+
+// powerInTurn is powerOne when it is the node's turn. Who is waited for is followed until its state is the one asked for.
+func (s *Server) powerInTurn(ctx context.Context, q *request, t *turns, n *model.Node, in api.Power, limit time.Duration, out *api.PowerResult) error {
+	me := t.asked[n.Name]
+	if in.DryRun {
+		if len(t.stages) > 0 {
+			out.Turn, out.After, out.DelayMS = me.number, fold(t.after(n.Name)), me.delay.Milliseconds()
+		}
+	} else if err := t.wait(ctx, n.Name); err != nil {
+		t.finish(n.Name, out, bmcProblem(n.Name, "power "+in.Action, err))
+		return err
+	}
+	if me.awaited {
+		in.Wait, limit = true, waitTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownTime(in.Range, limit))
+	defer cancel()
+	err := s.powerOne(ctx, q, n, in, out)
+	var e *api.Error
+	if err != nil {
+		e = bmcProblem(n.Name, "power "+in.Action, err)
+	}
+	t.finish(n.Name, out, e)
+	return err
+}
+
+// cachedPower answers what was seen last.
+func (s *Server) cachedPower(q *request, nodes []*model.Node) error {
+	st := q.stream(len(nodes))
+	for _, n := range nodes {
+		out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
+		if seen := s.seen.get(q.snap, n.Name); seen != nil && seen.Power != "" {
+			out.State, out.Seen = seen.Power, seen.PowerAt
+		} else {
+			out.Error = &api.Error{Code: api.Failed, What: "power status", Why: "its power was never seen", Do: "Ask its BMC: muster power " + string(n.Name), Node: string(n.Name)}
+		}
+		st.line(out, out.Error != nil)
+	}
+	return st.end()
 }
 
 func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api.Power, out *api.PowerResult) error {
@@ -65,24 +135,30 @@ func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api
 	}
 	defer d.Close()
 	was, err := d.Power(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+		out.State = string(was)
+		if in.Action == "status" || in.DryRun {
+			s.sawPower(n.Name, string(was))
+			return nil
+		}
+		out.Was = string(was)
+	case in.Action != "status" && isUnsupported(err):
+		if out.State = stateUnknown; in.DryRun {
+			return nil
+		}
+	default:
 		return err
 	}
-	out.State = string(was)
-	if in.Action == "status" || in.DryRun {
-		s.sawPower(n.Name, string(was))
-		return nil
-	}
-	out.Was = string(was)
 	e := about(n.Name, "power."+in.Action, "power "+in.Action)
-	e.Actor, e.Reason = q.who.Name, "asked for; it was "+string(was)
+	e.Actor, e.Reason = q.who.Name, "asked for; it was "+or(out.Was, stateUnknown)
 	s.tell(e) // before it happens: what the machine does next comes after it on the timeline
 	if err := setPower(ctx, d, bmc.Action(in.Action), was); err != nil {
 		return err
 	}
 	s.wentDown(n.Name, in.Action)
-	want := map[string]bmc.PowerState{"on": bmc.PowerOn, "cycle": bmc.PowerOn, "reset": bmc.PowerOn, "off": bmc.PowerOff, "softoff": bmc.PowerOff}[in.Action]
-	for {
+	want := wanted[in.Action]
+	for out.State != stateUnknown {
 		now, err := d.Power(ctx)
 		if err != nil {
 			return err
@@ -96,7 +172,11 @@ func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api
 			return fmt.Errorf("still %s: %w", now, err)
 		}
 	}
+	return nil
 }
+
+// stateUnknown is the power of a machine whose driver can switch it but not ask for it: wol.
+const stateUnknown = "unknown"
 
 // wentDown records that what ran on the node has ended, where the action ends it at once.
 func (s *Server) wentDown(n model.NodeName, action string) {

@@ -92,6 +92,7 @@ type Server struct {
 	building atomic.Bool
 	gate     gate
 	peers    peers
+	stock    sync.Mutex // one comparison of an inventory with its record at a time
 	siteKey  sync.Mutex // one change of the site key at a time
 	members  poolMembers
 	shown    certificates

@@ -28,6 +28,8 @@ type sightings struct {
 	mu    sync.Mutex
 	state map[model.NodeName]*model.State
 	saved map[model.NodeName]time.Time
+	// parts are records of hardware that the snapshot may not have yet. In state there are none.
+	parts map[model.NodeName]*model.Hardware
 }
 
 // get returns what was seen of a node: here, else in the snapshot; nil when nothing was.
@@ -71,6 +73,7 @@ func (o *sightings) forget(names []model.NodeName) {
 	for _, n := range names {
 		delete(o.state, n)
 		delete(o.saved, n)
+		delete(o.parts, n)
 	}
 }
 
@@ -85,6 +88,7 @@ func (o *sightings) move(was, now []model.NodeName) {
 	for _, n := range was {
 		delete(o.state, n)
 		delete(o.saved, n)
+		delete(o.parts, n)
 	}
 	for i, n := range now {
 		if states[i] == nil {
@@ -99,7 +103,11 @@ func (o *sightings) move(was, now []model.NodeName) {
 // observe records what was seen of a node.
 func (s *Server) observe(n model.NodeName, change func(*model.State) bool) {
 	if doc := s.seen.update(s.store.Snapshot(), n, time.Now(), change); doc != nil {
-		s.store.Observe(n, func(st *model.State) { *st = *doc })
+		s.store.Observe(n, func(st *model.State) {
+			hardware := st.Hardware
+			*st = *doc
+			st.Hardware = hardware
+		})
 	}
 }
 
