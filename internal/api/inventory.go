@@ -46,3 +46,14 @@ type PartChange struct {
 	// Before is the time of the reading before: it happened between the two.
 	Before time.Time `json:"before,omitzero"`
 }
+
+// String is the change in one line.
+func (c PartChange) String() string {
+	switch c.Did {
+	case "added", "back":
+		return c.Slot + " " + c.Did + ": " + c.Now
+	case "missing", "accepted":
+		return c.Slot + " " + c.Did + ": " + c.Was
+	}
+	return c.Slot + " " + c.Did + ": " + c.Was + " -> " + c.Now
+}

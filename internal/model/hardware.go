@@ -1,6 +1,11 @@
 package model
 
-import "time"
+import (
+	"cmp"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // What management controllers tell of machines, in the same words whatever protocol they speak.
 
@@ -77,6 +82,39 @@ type Part struct {
 	Health   Health `json:"health,omitempty"`
 	// Other holds what has no field, by names in lower case: "asset tag", "speed".
 	Other map[string]string `json:"other,omitempty"`
+}
+
+// String is the part in words: who made it, which model, how much of it, which serial number.
+func (p Part) String() string {
+	var w []string
+	for _, t := range []string{p.Vendor, cmp.Or(p.Model, p.Number)} {
+		if t != "" {
+			w = append(w, t)
+		}
+	}
+	if p.Bytes > 0 {
+		w = append(w, amount(p.Bytes, p.Kind))
+	}
+	if p.Serial != "" {
+		w = append(w, "serial "+p.Serial)
+	}
+	if len(w) == 0 {
+		return p.Kind
+	}
+	return strings.Join(w, " ")
+}
+
+// amount is a number of bytes as makers write it: memory by 1024, disks by 1000.
+func amount(n int64, kind string) string {
+	base, units := int64(1000), []string{"B", "kB", "MB", "GB", "TB", "PB"}
+	if kind == "memory" {
+		base, units = 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	}
+	f, i := float64(n), 0
+	for f >= float64(base) && i < len(units)-1 {
+		f, i = f/float64(base), i+1
+	}
+	return strconv.FormatFloat(f, 'g', 4, 64) + " " + units[i]
 }
 
 // Setting is one setting of a controller or of the firmware: "lan.address", "lan.gateway", "user.2.name", "bios.BootMode".

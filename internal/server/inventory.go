@@ -101,7 +101,7 @@ func (s *Server) tookStock(q *request, n *model.Node, parts []model.Part, off bo
 	s.seen.putParts(n.Name, hw)
 	s.store.Observe(n.Name, func(st *model.State) { st.Hardware = hw })
 	for i, c := range changes {
-		e := about(n.Name, "inventory."+c.Did, told(c))
+		e := about(n.Name, "inventory."+c.Did, c.String())
 		e.Bad = c.Did == "missing"
 		if i == mostTold {
 			e.Step, e.What = "inventory.changed", fmt.Sprintf("and %d more changes: muster inventory %s --history", len(changes)-i, n.Name)
@@ -226,7 +226,7 @@ func (r *record) accept(now time.Time) (changes []api.PartChange) {
 		if p.Missing.IsZero() {
 			return false
 		}
-		changes = append(changes, api.PartChange{Time: now, Slot: p.Slot, Did: "accepted", Was: said(p.Part), Before: p.Missing})
+		changes = append(changes, api.PartChange{Time: now, Slot: p.Slot, Did: "accepted", Was: p.Part.String(), Before: p.Missing})
 		return true
 	})
 	return changes
@@ -254,7 +254,7 @@ func (s *stocked) compare(parts []model.Part, now time.Time, off bool) (next rec
 				unseen++
 			} else {
 				p.Missing = now
-				change("missing", p.Slot, said(p.Part), "")
+				change("missing", p.Slot, p.Part.String(), "")
 			}
 		}
 		next.Parts = append(next.Parts, p)
@@ -271,12 +271,12 @@ func (s *stocked) compare(parts []model.Part, now time.Time, off bool) (next rec
 			continue
 		case p.Health == model.HealthAbsent:
 		case old == nil || old.Health == model.HealthAbsent:
-			change("added", p.Slot, "", said(p))
+			change("added", p.Slot, "", p.String())
 		case !samePart(old.Part, p):
-			change("replaced", p.Slot, said(old.Part), said(p))
+			change("replaced", p.Slot, old.Part.String(), p.String())
 		default:
 			if !old.Missing.IsZero() {
-				change("back", p.Slot, "", said(p))
+				change("back", p.Slot, "", p.String())
 			}
 			if was, is := differ(old.Part, &p, off); len(was) > 0 {
 				change("changed", p.Slot, strings.Join(was, ", "), strings.Join(is, ", "))
@@ -341,48 +341,4 @@ func differ(a model.Part, b *model.Part, off bool) (was, is []string) {
 		b.Health = model.Health(health)
 	}
 	return was, is
-}
-
-// said is a part in words: who made it, which model, how much, which serial number.
-func said(p model.Part) string {
-	var w []string
-	for _, t := range []string{p.Vendor, or(p.Model, p.Number)} {
-		if t != "" {
-			w = append(w, t)
-		}
-	}
-	if p.Bytes > 0 {
-		w = append(w, amount(p.Bytes, p.Kind))
-	}
-	if p.Serial != "" {
-		w = append(w, "serial "+p.Serial)
-	}
-	if len(w) == 0 {
-		return p.Kind
-	}
-	return strings.Join(w, " ")
-}
-
-// amount is a number of bytes as makers write it: memory by 1024, disks by 1000.
-func amount(n int64, kind string) string {
-	base, units := int64(1000), []string{"B", "kB", "MB", "GB", "TB", "PB"}
-	if kind == "memory" {
-		base, units = 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	}
-	f, i := float64(n), 0
-	for f >= float64(base) && i < len(units)-1 {
-		f, i = f/float64(base), i+1
-	}
-	return strconv.FormatFloat(f, 'g', 4, 64) + " " + units[i]
-}
-
-// told is a change in one line.
-func told(c api.PartChange) string {
-	switch c.Did {
-	case "added", "back":
-		return c.Slot + " " + c.Did + ": " + c.Now
-	case "missing", "accepted":
-		return c.Slot + " " + c.Did + ": " + c.Was
-	}
-	return c.Slot + " " + c.Did + ": " + c.Was + " -> " + c.Now
 }
