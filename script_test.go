@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs testdata/describe/*.txt: the command line against a real service, each script with one of its own, in this process. Besides
+// TestScripts runs testdata/describe/*.txt: the command line against a real service, each script with one of its own, in this process. bmc.driver=redfish
+// is the [double]. Besides
 // the commands of testscript there is
 //
 //	status N COMMAND…   the command ends with exit status N
@@ -68,7 +69,7 @@ func serve(data string) (srv *server.Server, stop func(), err error) {
 	ready, done := make(chan *server.Server, 1), make(chan error, 1)
 	go func() {
 		done <- server.Run(ctx, server.Config{
-			Data: data, Listen: []string{"127.0.0.1:0"}, Version: "test",
+			Data: data, Listen: []string{"127.0.0.1:0"}, Version: "test", Drivers: map[string]server.Driver{"redfish": {Open: new(double).open}},
 			Log: slog.New(slog.DiscardHandler), Ready: func(s *server.Server) { ready <- s },
 		})
 	}()

@@ -341,9 +341,6 @@ func (s *Server) testBMC(ctx context.Context, snap *model.Snapshot, n *model.Nod
 			return "", err
 		}
 		text := "bmc.driver " + a.driver
-		if a.address != "" {
-			text += ", " + a.address
-		}
 		if a.user != "" {
 			text += ", user " + a.user
 		}

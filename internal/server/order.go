@@ -122,13 +122,13 @@ func (s *Server) order(snap *model.Snapshot, nodes []*model.Node, want bmc.Power
 			g.nodes = append(g.nodes, n.Name)
 		}
 	}
-	v := visitor{next: func(m model.NodeName) (string, []model.NodeName) {
-		if t.asked[m] == nil {
-			return "", nil
-		}
-		var all []model.NodeName
+	v := visitor{next: func(m model.NodeName) (_ string, all []model.NodeName) {
 		for _, g := range t.stages[m] {
-			all = append(all, g.nodes...)
+			for _, o := range g.nodes {
+				if t.asked[o] != nil {
+					all = append(all, o)
+				}
+			}
 		}
 		return "", all
 	}}

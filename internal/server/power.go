@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +18,8 @@ const powerFanout = 512
 const (
 	powerTime = 15 * time.Second
 	waitTime  = 2 * time.Minute
+	// lookAgain is the time between two looks at a power that is waited for.
+	lookAgain = 250 * time.Millisecond
 )
 
 func (s *Server) power(q *request) error {
@@ -168,8 +169,8 @@ func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api
 			s.sawPower(n.Name, string(now))
 			return nil
 		}
-		if err := pause(ctx, 250*time.Millisecond); err != nil {
-			return fmt.Errorf("still %s: %w", now, err)
+		if err := pause(ctx, lookAgain); err != nil {
+			return &bmc.Error{Kind: bmc.Timeout, Why: "the BMC took it, and the power is still " + string(now), Do: "Wait longer with --timeout, or look at the machine: muster console " + string(n.Name), Err: err}
 		}
 	}
 	return nil

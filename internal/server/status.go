@@ -81,9 +81,9 @@ func (o *sightings) forget(names []model.NodeName) {
 func (o *sightings) move(was, now []model.NodeName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	states, saved := make([]*model.State, len(was)), make([]time.Time, len(was))
+	states, saved, parts := make([]*model.State, len(was)), make([]time.Time, len(was)), make([]*model.Hardware, len(was))
 	for i, n := range was {
-		states[i], saved[i] = o.state[n], o.saved[n]
+		states[i], saved[i], parts[i] = o.state[n], o.saved[n], o.parts[n]
 	}
 	for _, n := range was {
 		delete(o.state, n)
@@ -91,6 +91,9 @@ func (o *sightings) move(was, now []model.NodeName) {
 		delete(o.parts, n)
 	}
 	for i, n := range now {
+		if parts[i] != nil {
+			o.parts[n] = parts[i]
+		}
 		if states[i] == nil {
 			continue
 		}
