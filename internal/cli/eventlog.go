@@ -16,7 +16,7 @@ func eventlog(s *session) *cobra.Command {
 		Use:        "eventlog NODERANGE",
 		SuggestFor: []string{"reventlog", "nodeeventlog", "sel"},
 		GroupID:    JobHardware,
-		Short:      "Show or clear the log of hardware events that the controller keeps",
+		Short:      "Show or clear the log of hardware events that controllers keep",
 		Long: `Show the log of hardware events that the controllers keep, oldest first. What was not well says so; an event is over when what it told of is.
 --clear empties the log after reading it; -v prints then what it held, as --json does. What muster itself saw happen: muster events.`,
 		Example: `  muster eventlog r1n7 --last 20

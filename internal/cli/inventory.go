@@ -18,7 +18,7 @@ func inventory(s *session) *cobra.Command {
 		Use:        "inventory NODERANGE",
 		SuggestFor: []string{"rinv", "nodeinventory", "fru"},
 		GroupID:    JobHardware,
-		Short:      "List the parts of machines: what there is, what is missing since when, what changed",
+		Short:      "List the parts of machines, what of them is missing, and what changed",
 		Long: `Read the parts of machines from their controllers, compare them with the reading before, and keep the record. A part that is not found any more
 is missing, until it is back or --accept takes it for gone. Of a machine that is off a controller may not see all parts: they are not missed then.
 

@@ -19,13 +19,13 @@ func plugins(s *session, suite conformance) *cobra.Command {
 	if suite != nil {
 		verbs = append(verbs, pluginTest(s, suite))
 	}
-	return noun("plugin", JobOther, "Programs that drive controllers muster does not know (bmc.driver=exec)", verbs...)
+	return noun("plugin", JobOther, "Programs that drive controllers for muster (bmc.driver=exec)", verbs...)
 }
 
 func pluginList(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the programs in the service's directory of plugins, and whose controllers they drive",
+		Short: "List the service's plugins, and whose controllers they drive",
 		Long: `List the programs in the directory plugins of the service's data, by the names that bmc.plugin takes, and the nodes whose controllers they drive.
 A program that others than its owner may write is not run.`,
 		Example: "  muster plugin list",

@@ -47,27 +47,30 @@ type turn struct {
 	delay   time.Duration
 }
 
-// afters are the nodes of a power.after of a node, by its text.
+// afters are the stages of power.after, by its text.
 type afters struct {
 	snap *model.Snapshot
-	seen map[string][]model.NodeName
+	seen map[string]*stage
 }
 
-// of returns the text of a node's power.after and the nodes that it names.
-func (a *afters) of(n *model.Node) (text string, names []model.NodeName, err error) {
-	if text, err = a.snap.Attr(n, attrAfter); err != nil || text == "" {
-		return "", nil, err
+// of returns the stage that a node's power.after names, nil where it is not set.
+func (a *afters) of(n *model.Node) (*stage, error) {
+	text, err := a.snap.Attr(n, attrAfter)
+	if err != nil || text == "" {
+		return nil, err
 	}
-	names, have := a.seen[text]
-	if !have {
-		if names, err = a.snap.Expand(text, noderange.Options{}); err != nil {
+	g := a.seen[text]
+	if g == nil {
+		names, err := a.snap.Expand(text, noderange.Options{})
+		if err != nil {
 			e := *problem(err)
 			e.What, e.Node = attrAfter+" "+text+": "+e.What, string(n.Name)
-			return "", nil, &e
+			return nil, &e
 		}
-		a.seen[text] = names
+		g = &stage{nodes: names, open: make(chan struct{})}
+		a.seen[text] = g
 	}
-	return text, names, nil
+	return g, nil
 }
 
 // order says who waits for whom when nodes are switched on or off. Nodes that are not asked for are waited at, too: as they are.
@@ -76,25 +79,16 @@ func (s *Server) order(snap *model.Snapshot, nodes []*model.Node, want bmc.Power
 	for _, n := range nodes {
 		t.asked[n.Name] = &turn{done: make(chan struct{})}
 	}
-	a := &afters{snap, map[string][]model.NodeName{}}
-	stages := map[string]*stage{}
-	at := func(text string) *stage {
-		if stages[text] == nil {
-			stages[text] = &stage{open: make(chan struct{})}
-		}
-		return stages[text]
-	}
+	a := &afters{snap, map[string]*stage{}}
 	if want == bmc.PowerOn {
 		for _, n := range nodes {
-			text, names, err := a.of(n)
+			g, err := a.of(n)
 			if err != nil {
 				return nil, err
 			}
-			if text == "" {
+			if g == nil {
 				continue
 			}
-			g := at(text)
-			g.nodes = names
 			t.stages[n.Name] = []*stage{g}
 			delay, err := snap.Attr(n, "power.delay")
 			if err != nil {
@@ -103,50 +97,42 @@ func (s *Server) order(snap *model.Snapshot, nodes []*model.Node, want bmc.Power
 			t.asked[n.Name].delay, _ = time.ParseDuration(delay)
 		}
 	} else {
+		users := map[*stage]*stage{} // who waits for it to be on, so that it waits for them to be off
 		for n := range snap.Nodes() {
-			text, names, err := a.of(n)
+			g, err := a.of(n)
 			if err != nil {
 				return nil, err
 			}
-			if text == "" {
+			if g == nil {
 				continue
 			}
-			if stages[text] == nil {
-				for _, m := range names {
+			u := users[g]
+			if u == nil {
+				u = &stage{open: make(chan struct{})}
+				users[g] = u
+				for _, m := range g.nodes {
 					if t.asked[m] != nil {
-						t.stages[m] = append(t.stages[m], at(text))
+						t.stages[m] = append(t.stages[m], u)
 					}
 				}
 			}
-			g := at(text)
-			g.nodes = append(g.nodes, n.Name)
+			u.nodes = append(u.nodes, n.Name)
 		}
 	}
-	v := visitor{next: func(m model.NodeName) (_ string, all []model.NodeName) {
-		for _, g := range t.stages[m] {
-			for _, o := range g.nodes {
-				if t.asked[o] != nil {
-					all = append(all, o)
-				}
-			}
-		}
-		return "", all
-	}}
-	if len(t.stages) > 0 {
-		for _, n := range nodes {
-			if path := v.visit(n.Name); path != nil {
-				return nil, cycle(path)
-			}
-		}
+	v := visitor{
+		next: func(m model.NodeName) []*stage { return t.stages[m] },
+		skip: func(m model.NodeName) bool { return t.asked[m] == nil },
 	}
 	for _, n := range nodes {
-		tn := t.asked[n.Name]
-		tn.number = max(1, v.depth[n.Name])
-		for _, g := range t.stages[n.Name] {
-			for _, m := range g.nodes {
-				if w := t.asked[m]; w != nil {
-					w.awaited = true
-				}
+		if path := v.visit(n.Name); path != nil {
+			return nil, cycle(path)
+		}
+		t.asked[n.Name].number = v.depth[n.Name]
+	}
+	for g := range v.stages {
+		for _, m := range g.nodes {
+			if w := t.asked[m]; w != nil {
+				w.awaited = true
 			}
 		}
 	}
@@ -294,18 +280,19 @@ func (t *turns) finish(n model.NodeName, out *api.PowerResult, err *api.Error) {
 
 // visitor walks along who waits for whom, and finds how deep each stands.
 type visitor struct {
-	next func(model.NodeName) (key string, names []model.NodeName)
-	// depth is 1 for who waits for nobody. Nodes with the same key wait for the same.
-	depth map[model.NodeName]int
-	keys  map[string]int
-	path  []model.NodeName
-	on    map[model.NodeName]bool
+	next  func(model.NodeName) []*stage
+	skip  func(model.NodeName) bool // nil: nobody
+	depth map[model.NodeName]int    // 1 for who waits for nobody
+	// stages are those that were walked, with the depth of the deepest node in each.
+	stages map[*stage]int
+	path   []model.NodeName
+	on     map[model.NodeName]bool
 }
 
 // visit returns the nodes of a cycle, nil when there is none.
 func (v *visitor) visit(n model.NodeName) []model.NodeName {
 	if v.depth == nil {
-		v.depth, v.keys, v.on = map[model.NodeName]int{}, map[string]int{}, map[model.NodeName]bool{}
+		v.depth, v.stages, v.on = map[model.NodeName]int{}, map[*stage]int{}, map[model.NodeName]bool{}
 	}
 	if v.depth[n] > 0 {
 		return nil
@@ -314,19 +301,22 @@ func (v *visitor) visit(n model.NodeName) []model.NodeName {
 		return append(slices.Clone(v.path[slices.Index(v.path, n):]), n)
 	}
 	v.on[n], v.path = true, append(v.path, n)
-	key, names := v.next(n)
-	deepest := v.keys[key]
-	if key == "" || deepest == 0 {
-		deepest = 0
-		for _, m := range names {
-			if c := v.visit(m); c != nil {
-				return c
+	deepest := 0
+	for _, g := range v.next(n) {
+		depth, walked := v.stages[g]
+		if !walked {
+			for _, m := range g.nodes {
+				if v.skip != nil && v.skip(m) {
+					continue
+				}
+				if c := v.visit(m); c != nil {
+					return c
+				}
+				depth = max(depth, v.depth[m])
 			}
-			deepest = max(deepest, v.depth[m])
+			v.stages[g] = depth
 		}
-		if key != "" {
-			v.keys[key] = deepest
-		}
+		deepest = max(deepest, depth)
 	}
 	v.path, v.on[n] = v.path[:len(v.path)-1], false
 	v.depth[n] = deepest + 1
@@ -356,14 +346,17 @@ func checkOrder(snap *model.Snapshot, ops []model.Op) error {
 	if err != nil {
 		return err
 	}
-	a := &afters{next, map[string][]model.NodeName{}}
+	a := &afters{next, map[string]*stage{}}
 	var wrong error
-	v := visitor{next: func(m model.NodeName) (string, []model.NodeName) {
-		text, names, err := a.of(next.Node(m))
+	v := visitor{next: func(m model.NodeName) []*stage {
+		g, err := a.of(next.Node(m))
 		if err != nil && wrong == nil {
 			wrong = err
 		}
-		return text, names
+		if g == nil {
+			return nil
+		}
+		return []*stage{g}
 	}}
 	for n := range next.Nodes() {
 		if path := v.visit(n.Name); path != nil {
