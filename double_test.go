@@ -69,7 +69,9 @@ type doubled struct {
 	t bmc.Target
 }
 
-func (d *doubled) fate(what string) bool { return slices.Contains(strings.Split(d.t.System, ","), what) }
+func (d *doubled) fate(what string) bool {
+	return slices.Contains(strings.Split(d.t.System, ","), what)
+}
 
 // reach is the way of every call: it fails where nothing answers, or the login is refused. The caller holds the lock.
 func (d *doubled) reach(what string) error {
