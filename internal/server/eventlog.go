@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"muster/internal/api"
@@ -30,7 +31,7 @@ func (s *Server) eventLog(q *request) error {
 	if err != nil {
 		return err
 	}
-	return controllers(s, q, in.Range, nodes, verb, readTime, func(l *api.NodeEventLog) *api.Result { return &l.Result },
+	return controllers(s, q, in.Range, nodes, strings.TrimSuffix(verb, " list"), readTime, func(l *api.NodeEventLog) *api.Result { return &l.Result },
 		func(ctx context.Context, n *model.Node, d bmc.Driver, out *api.NodeEventLog) error {
 			all, err := d.EventLog(ctx)
 			if err != nil {
