@@ -216,7 +216,7 @@ func (t *turns) await(ctx context.Context, s *Server, snap *model.Snapshot, g *s
 			now, err := s.powerOf(ctx, snap, m)
 			var none noBMC
 			switch {
-			case errors.As(err, &none): // nobody can tell
+			case errors.As(err, &none), isUnsupported(err): // nobody can tell
 			case err != nil:
 				found[i] = bad(m, "does not say whether it is "+string(t.want)+": "+bmcProblem(m, "", err).Why)
 			case now != t.want:
