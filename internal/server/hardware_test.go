@@ -280,3 +280,28 @@ func TestSettings_of_a_request_keep_secrets(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkRecord is what keeping the record of one machine of 60 parts costs: read, compare, pack.
+func BenchmarkRecord(b *testing.B) {
+	var parts []model.Part
+	for i := range 60 {
+		parts = append(parts, dimm(fmt.Sprintf("DIMM %d", i), fmt.Sprintf("%08X", i*2654435761)))
+	}
+	first, _, _ := (&stocked{}).compare(parts, day, false)
+	hw, err := first.pack(day)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ReportMetric(float64(len(hw.Packed)), "octets")
+	for b.Loop() {
+		r, err := unpackRecord(hw)
+		if err != nil {
+			b.Fatal(err)
+		}
+		next, _, _ := r.compare(parts, day, false)
+		if _, err := next.pack(day); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -3,11 +3,11 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -80,7 +80,7 @@ func (s *Server) tookStock(q *request, n *model.Node, parts []model.Part, off bo
 	if err != nil {
 		return err
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	now := time.Now().UTC()
 	next, changes, unseen := was.compare(parts, now, off)
 	if in.Accept {
 		changes = append(changes, next.accept(now)...)
@@ -149,11 +149,15 @@ type stocked struct {
 // recorded returns what is kept of a node's parts.
 func (s *Server) recorded(n model.NodeName) (stocked, error) {
 	var hw *model.Hardware
-	if st := s.store.Snapshot().State(n); st != nil {
+	snap := s.store.Snapshot()
+	if st := snap.State(n); st != nil {
 		hw = st.Hardware
 	}
 	if newer := s.seen.getParts(n); newer != nil && (hw == nil || !newer.Read.Before(hw.Read)) {
 		hw = newer
+	}
+	if node := snap.Node(n); hw != nil && node != nil && hw.Read.Before(node.Created) {
+		hw = nil // of one that had the name before: it was on its way to the store when that was removed
 	}
 	return unpackRecord(hw)
 }
@@ -176,18 +180,31 @@ func (o *sightings) putParts(n model.NodeName, hw *model.Hardware) {
 // mostRecord is the longest record that is unpacked, in bytes.
 const mostRecord = 16 << 20
 
+// coder packs and unpacks records, one at a time.
+type coder struct {
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+}
+
+var packer = sync.OnceValue(func() coder {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // of an option that we chose
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(mostRecord))
+	if err != nil {
+		panic(err)
+	}
+	return coder{enc, dec}
+})
+
 // unpackRecord reads a record; of nil it is empty.
 func unpackRecord(hw *model.Hardware) (stocked, error) {
 	if hw == nil {
 		return stocked{}, nil
 	}
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(mostRecord))
-	if err != nil {
-		return stocked{}, err
-	}
-	defer d.Close()
 	out := stocked{read: hw.Read}
-	b, err := d.DecodeAll(hw.Packed, nil)
+	b, err := packer().dec.DecodeAll(hw.Packed, nil)
 	if err == nil {
 		err = json.Unmarshal(b, &out.record)
 	}
@@ -202,11 +219,7 @@ func (r *record) pack(now time.Time) (*model.Hardware, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	return &model.Hardware{Read: now, Packed: e.EncodeAll(b, nil)}, errors.Join(e.Close())
+	return &model.Hardware{Read: now, Packed: packer().enc.EncodeAll(b, nil)}, nil
 }
 
 // kinds are the parts of these kinds.
