@@ -23,13 +23,18 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs testdata/describe/*.txt: the command line against a real service, each script with one of its own, in this process. Besides
+// TestScripts runs testdata/describe/*.txt: the command line against a real service, each script with one of its own, in this process. bmc.driver=redfish
+// is the [double]. Besides
 // the commands of testscript there is
 //
 //	status N COMMAND…   the command ends with exit status N
 //
-// and $ADMIN, the identity file of an administrator called admin, $API where it is answered over TLS.
+// and $ADMIN, the identity file of an administrator called admin, $API where it is answered over TLS, and $PLUGINS, where the plugins are that come with muster.
 func TestScripts(t *testing.T) {
+	plugins, err := filepath.Abs("packaging/plugins")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "describe"),
 		Setup: func(env *testscript.Env) error {
@@ -43,6 +48,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("API", srv.APIs()[0])
 			env.Setenv("ADMIN", filepath.Join(data, "keys", "admin.pem"))
 			env.Setenv("TZ", "UTC")
+			env.Setenv("PLUGINS", plugins)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -68,7 +74,7 @@ func serve(data string) (srv *server.Server, stop func(), err error) {
 	ready, done := make(chan *server.Server, 1), make(chan error, 1)
 	go func() {
 		done <- server.Run(ctx, server.Config{
-			Data: data, Listen: []string{"127.0.0.1:0"}, Version: "test",
+			Data: data, Listen: []string{"127.0.0.1:0"}, Version: "test", Drivers: map[string]server.Driver{"redfish": {Open: new(double).open}},
 			Log: slog.New(slog.DiscardHandler), Ready: func(s *server.Server) { ready <- s },
 		})
 	}()

@@ -188,21 +188,6 @@ type NodeStatus struct {
 	Facts   *model.Facts `json:"facts,omitempty"`
 }
 
-// Power is POST /v1/power. Action is status, on, off, softoff, cycle, reset or diag. Streams [PowerResult].
-type Power struct {
-	Range
-	Action string `json:"action"`
-	// Wait answers only when the BMC reports the state asked for.
-	Wait bool `json:"wait,omitempty"`
-}
-
-// PowerResult is the state as the BMC reported it, and for actions what was done: "on", "off"; "on (was off)".
-type PowerResult struct {
-	Result
-	State string `json:"state"`
-	Was   string `json:"was,omitempty"`
-}
-
 // BootDev is POST /v1/bootdev. Device is "" (ask), network, disk, cd, setup or default; Firmware "", "uefi" or "bios".
 // Streams [BootDevResult].
 type BootDev struct {

@@ -14,13 +14,14 @@ import (
 var free = []string{"version", "whoami", "attributes", "expand", "fold", "openapi"}
 
 // looks are verbs that only look, and not at single nodes: a role allows them whatever its range.
-var looks = []string{"group list", "network list", "image list", "image show", "console list", "discover list", "events", "group get"}
+var looks = []string{"group list", "network list", "image list", "image show", "console list", "discover list", "events", "group get", "plugin list"}
 
 // scoped are the verbs over nodes: a role with a range allows them on its nodes, and they are asked about again when the nodes are known
 // (see [Allow]). A verb that is in none of these lists takes a role without a range.
 var scoped = []string{
 	"node add", "node remove", "node rename", "set", "get", "list", "lock", "unlock", "group add", "group remove", "group set", "group rename",
 	"status", "why", "history", "undo", "secret reveal", "power", "bootdev", "deploy", "run", "copy", "console",
+	"sensors", "eventlog", "inventory", "identify", "bmc info", "bmc test", "bmc reset", "bmc get", "bmc set", "bmc raw", "firmware list", "firmware update",
 }
 
 // Roles are those that a party has; limited says that it may do what they allow and nothing else. Root at the socket is not limited: the

@@ -41,97 +41,25 @@ type Hardware interface {
 	Raw(ctx context.Context, request string) (string, error)
 }
 
-// Info is who a controller is.
-type Info struct {
-	Protocol string `json:"protocol"` // "ipmi 2.0", "redfish 1.15.0", the name of a plugin
-	Vendor   string `json:"vendor,omitempty"`
-	Model    string `json:"model,omitempty"`    // of the controller: "iDRAC9"
-	Firmware string `json:"firmware,omitempty"` // its version
-	MAC      string `json:"mac,omitempty"`
-	Address  string `json:"address,omitempty"` // as the controller says, which may differ from that by which it was asked
-	GUID     string `json:"guid,omitempty"`    // of the machine: the UUID that its firmware shows
-	Machine  string `json:"machine,omitempty"` // vendor and model of the machine
-	Serial   string `json:"serial,omitempty"`  // of the machine
-	// Session says how the controller is talked to: "suite 17", "session", "basic".
-	Session string `json:"session,omitempty"`
-}
-
-// Health says how a sensor, a part or an event is.
-type Health string
+// What controllers tell, as all of muster knows it.
+type (
+	Info     = model.Controller
+	Health   = model.Health
+	Sensor   = model.Sensor
+	LogEntry = model.LogEntry
+	Part     = model.Part
+	Setting  = model.Setting
+	Firmware = model.Firmware
+)
 
 // The healths.
 const (
-	OK       Health = "ok"
-	Warning  Health = "warning"
-	Critical Health = "critical"
-	Absent   Health = "absent"  // there is nothing to read: an empty slot, a machine that is off
-	Unknown  Health = "unknown" // the controller does not say
+	OK       = model.Healthy
+	Warning  = model.HealthWarning
+	Critical = model.HealthCritical
+	Absent   = model.HealthAbsent
+	Unknown  = model.HealthUnknown
 )
-
-// Sensor is one reading.
-type Sensor struct {
-	Name   string   `json:"name"`            // as the controller names it
-	Kind   string   `json:"kind"`            // "temperature", "fan", "voltage", "current", "power", or the IPMI type in lower case
-	Value  *float64 `json:"value,omitempty"` // in Unit; nil: a state only, or no reading
-	Unit   string   `json:"unit,omitempty"`  // "°C", "RPM", "V", "A", "W", "%", … ; empty: a state
-	State  string   `json:"state,omitempty"` // of a discrete sensor, in words: "presence detected, failure"
-	Health Health   `json:"health"`
-	// Thresholds in Unit; nil: not set.
-	LowCritical  *float64 `json:"lowCritical,omitempty"`
-	LowWarning   *float64 `json:"lowWarning,omitempty"`
-	HighWarning  *float64 `json:"highWarning,omitempty"`
-	HighCritical *float64 `json:"highCritical,omitempty"`
-}
-
-// LogEntry is one hardware event.
-type LogEntry struct {
-	ID     string    `json:"id"`            // of the controller
-	Time   time.Time `json:"time,omitzero"` // zero: the controller's clock was not set
-	Sensor string    `json:"sensor,omitempty"`
-	Kind   string    `json:"kind,omitempty"` // as Sensor.Kind
-	Text   string    `json:"text"`           // what happened, in words
-	Health Health    `json:"health"`
-	Over   bool      `json:"over,omitempty"` // the condition has ended
-}
-
-// Part is one part of a machine.
-type Part struct {
-	// Slot names the place of the part in its machine, unique and the same at each reading: "DIMM A1", "CPU 1", "NIC 1 port 2". A part that vanishes
-	// is missed by it.
-	Slot     string `json:"slot"`
-	Kind     string `json:"kind"` // "machine", "board", "chassis", "cpu", "memory", "disk", "storage", "nic", "port", "gpu", "pcie", "power", "fan", "bmc"
-	Vendor   string `json:"vendor,omitempty"`
-	Model    string `json:"model,omitempty"`
-	Serial   string `json:"serial,omitempty"`
-	Number   string `json:"number,omitempty"` // part number
-	Firmware string `json:"firmware,omitempty"`
-	MAC      string `json:"mac,omitempty"`
-	WWN      string `json:"wwn,omitempty"`
-	Bytes    int64  `json:"bytes,omitempty"` // of memory and disks
-	Cores    int    `json:"cores,omitempty"`
-	Threads  int    `json:"threads,omitempty"`
-	Mbps     int64  `json:"mbps,omitempty"` // of a port: Mbit/s
-	Health   Health `json:"health,omitempty"`
-	// Other holds what has no field, by names in lower case: "asset tag", "speed".
-	Other map[string]string `json:"other,omitempty"`
-}
-
-// Setting is one setting of a controller or of the firmware: "lan.address", "lan.gateway", "user.2.name", "bios.BootMode".
-type Setting struct {
-	Name   string        `json:"name"`
-	Value  string        `json:"value,omitempty"`
-	Secret *model.Secret `json:"-"` // in place of Value, where it is one: "user.2.password"
-	Fixed  bool          `json:"fixed,omitempty"`
-	// Pending is the value after the next boot, where that is another one.
-	Pending string `json:"pending,omitempty"`
-}
-
-// Firmware is one firmware of a machine.
-type Firmware struct {
-	Name      string `json:"name"` // "BIOS", "BMC", "NIC 1"
-	Version   string `json:"version"`
-	Updatable bool   `json:"updatable,omitempty"`
-}
 
 // Update is a firmware image to install.
 type Update struct {

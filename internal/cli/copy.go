@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -43,18 +41,8 @@ logs in as. Read once here, sent to the service once.`,
 		if s.flags.dryRun {
 			return s.wouldReach(c, r, fmt.Sprintf("copy %q to %s", sources, dest))
 		}
-		q := url.Values{"range": {r.Range}, "dest": {dest}}
-		set := func(name string, v int64) {
-			if v > 0 {
-				q.Set(name, strconv.FormatInt(v, 10))
-			}
-		}
-		set("timeout_ms", r.TimeoutMS)
-		set("fanout", int64(r.Fanout))
-		set("max_nodes", int64(r.MaxNodes))
-		if r.Known {
-			q.Set("known", "true")
-		}
+		q := rangeQuery(r)
+		q.Set("dest", dest)
 		read, write := io.Pipe()
 		packed := make(chan struct{})
 		go func() {

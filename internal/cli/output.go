@@ -25,10 +25,14 @@ type question[T any] struct {
 	node func(*T) *api.Result
 	// text is the answer for people: each element is folded by itself, and may be of several lines.
 	text func(*T) []string
+	// despite prints the text of nodes that failed, too.
+	despite bool
 	// bad says that an answer without error counts as failed, and why: "exit status 3". Nil never does.
 	bad func(*T) string
 	// also is printed to standard error besides, as text is to standard output. Nil is nothing.
 	also func(*T) string
+	// news says of a line that it is no answer yet but how far the work is, in a few words; "" is an answer. Nil: all are answers.
+	news func(*T) string
 	// each is told every answer. Nil is nobody.
 	each func(*T)
 	// goesOn leaves the trailer of --json to what follows.
@@ -51,16 +55,25 @@ func ask[T any](ctx context.Context, s *session, q question[T]) error {
 		if err = e; err != nil {
 			break
 		}
-		got++
 		var v T
 		if err = json.Unmarshal(line, &v); err != nil {
 			err = &api.Error{Code: api.Failed, What: "answer of the service", Why: err.Error(), Do: "Compare: muster version"}
 			break
 		}
+		r := q.node(&v)
+		if q.news != nil && r.Error == nil {
+			if n := q.news(&v); n != "" {
+				if s.flags.json {
+					_, _ = out.Write(append(line, '\n'))
+				}
+				p.say(printable(fmt.Sprintf("%d of %d, %s: %s", got, trailer.Asked, r.Node, n)))
+				continue
+			}
+		}
+		got++
 		if q.each != nil {
 			q.each(&v)
 		}
-		r := q.node(&v)
 		why := ""
 		if r.Error != nil {
 			why = printableLines(troubleText(q.what, r.Error)) // nodes and BMCs have a part in it
@@ -76,7 +89,7 @@ func ask[T any](ctx context.Context, s *session, q question[T]) error {
 			continue
 		}
 		p.clear()
-		if r.Error == nil {
+		if r.Error == nil || q.despite {
 			for _, text := range q.text(&v) {
 				answers.add(r.Node, text)
 			}

@@ -251,6 +251,13 @@ func TestCanonical(t *testing.T) {
 		{Attr{Type: NodeRange}, "n[1-3", "error"},
 		{Attr{Type: Choice, Choices: []string{"a"}}, "a", "a"},
 		{Attr{Type: Choice, Choices: []string{"a"}}, "b", "error"},
+		{Attr{Type: Pin}, "SHA256:" + strings.Repeat("AB", 32), "sha256:" + strings.Repeat("ab", 32)},
+		{Attr{Type: Pin}, "any", "any"},
+		{Attr{Type: Pin}, "sha256:ab", "error"},
+		{Attr{Type: FileName}, "pdu-2.sh", "pdu-2.sh"},
+		{Attr{Type: FileName}, "../../bin/sh", "error"},
+		{Attr{Type: FileName}, "/bin/sh", "error"},
+		{Attr{Type: FileName}, "..", "error"},
 		{Attr{Type: String}, "a\x00b", "error"},
 		{Attr{Type: String}, "ä b", "ä b"},
 		{Attr{Type: String}, strings.Repeat("x", maxValue+1), "error"},
@@ -293,7 +300,7 @@ func TestShortNames(t *testing.T) {
 		}
 	}
 	slices.Sort(words)
-	want := "alarms cipher comment count driver kernelargs password rack record room site source speed unit"
+	want := "after alarms cipher comment count delay driver kernelargs password pin plugin rack record room site source speed system unit"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -318,7 +325,7 @@ func FuzzCanonicalMatchesItsPattern(f *testing.F) {
 		f.Add(s)
 	}
 	var all []Attr
-	for _, t := range []Type{Integer, Boolean, Address, Prefix, MAC, Duration, NetworkOf, Choice} {
+	for _, t := range []Type{Integer, Boolean, Address, Prefix, MAC, Duration, NetworkOf, Choice, Pin, FileName} {
 		all = append(all, Attr{Type: t, Choices: []string{"3", "17", "a.b"}})
 	}
 	f.Fuzz(func(t *testing.T, s string) {

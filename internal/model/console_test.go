@@ -110,15 +110,15 @@ func TestConsoleAlarms_add_to_the_default(t *testing.T) {
 	if v, err := doc.Canonical(doc.Default); err != nil || v != doc.Default {
 		t.Errorf("the default is %q, %v", v, err)
 	}
-	attrs, err := Assign(nil, "console.alarms", "+=", "ib0: link (down|lost)|Out of paper")
-	if err != nil {
+	attrs := map[AttrName]string{}
+	if err := Edit(attrs, "console.alarms", "+=", "ib0: link (down|lost)|Out of paper"); err != nil {
 		t.Fatal(err)
 	}
-	if attrs, err = Assign(attrs, "console.alarms", "-=", "Out of paper"); err != nil || attrs["console.alarms"] != "+ ib0: link (down|lost)" {
+	if err := Edit(attrs, "console.alarms", "-=", "Out of paper"); err != nil || attrs["console.alarms"] != "+ ib0: link (down|lost)" {
 		t.Errorf("%q, %v", attrs["console.alarms"], err)
 	}
 	for _, bad := range []string{"a(", "a||b", "x*", "a|b)"} {
-		if _, err := Assign(nil, "console.alarms", "=", bad); err == nil {
+		if err := Edit(map[AttrName]string{}, "console.alarms", "=", bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}

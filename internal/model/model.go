@@ -201,6 +201,15 @@ type State struct {
 	Down    time.Time `json:"down,omitzero"` // when it was last off, or restarted through its BMC: what Seen saw has ended
 	BootID  string    `json:"boot_id,omitempty"`
 	Facts   *Facts    `json:"facts,omitempty"`
+	// Hardware is what the BMC told of the machine's parts; nil: it was never asked.
+	Hardware *Hardware `json:"hardware,omitempty"`
+}
+
+// Hardware is the record of a machine's parts: as they were read last, what is missing since when, and what changed. It is packed, as it is long
+// and seldom looked at: zstd of JSON, which the server makes and reads.
+type Hardware struct {
+	Read   time.Time `json:"read"`
+	Packed []byte    `json:"packed"`
 }
 
 // Facts is what the agent found in the running system.

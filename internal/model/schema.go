@@ -27,6 +27,8 @@ const (
 	NetworkOf Type = "network"            // the name of a Network
 	ConsoleAt Type = "console source"     // see ConsoleSource
 	Regexp    Type = "regular expression" // RE2
+	Pin       Type = "pin"                // the SHA-256 of a certificate, or "any"
+	FileName  Type = "file"               // the name of a file in a directory of the service's: never a path
 )
 
 // Attr documents one attribute: its name, what it takes, and what it is for. In the name of a family,
@@ -60,11 +62,17 @@ func attributes() []Attr {
 	const maxPort = 65535
 	return []Attr{
 		{Name: "bmc.address", Type: Address, Inherits: true, Example: "10.78.1.{n0}", Help: "address of the management controller"},
-		{Name: "bmc.port", Type: Integer, Default: "623", Min: 1, Max: maxPort, Inherits: true, Example: "623", Help: "UDP port of the management controller"},
+		{Name: "bmc.port", Type: Integer, Min: 1, Max: maxPort, Inherits: true, Example: "623", Help: "port of the management controller; not set is that of its protocol: 623 for IPMI, 443 for Redfish"},
 		{Name: "bmc.user", Type: String, Inherits: true, Example: "admin", Help: "user to log in to the management controller as"},
 		{Name: "bmc.password", Type: SecretOf, Secret: true, Inherits: true, Help: "password of bmc.user"},
-		{Name: "bmc.driver", Type: Choice, Default: "ipmi", Choices: []string{"ipmi", "null"}, Inherits: true, Help: "how to talk to the management controller; null: there is none"},
+		{Name: "bmc.driver", Type: Choice, Default: "ipmi", Choices: []string{"ipmi", "redfish", "exec", "wol", "null"}, Inherits: true, Help: "how to talk to the management controller; exec: by the program bmc.plugin; wol: only switches on, by a packet to net.boot.mac; null: there is none"},
 		{Name: "bmc.cipher", Type: Choice, Default: "17", Choices: []string{"3", "17"}, Inherits: true, Help: "IPMI cipher suite: 17 is SHA-256, 3 is SHA-1 for old controllers"},
+		{Name: "bmc.pin", Type: List, Of: Pin, Sep: ",", Inherits: true, Example: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", Help: "certificates that a Redfish controller may show, by SHA-256; any takes each; not set: the system's authorities verify it"},
+		{Name: "bmc.system", Type: String, Inherits: true, Example: "Self", Help: "Id of the Redfish system, where a controller has several"},
+		{Name: "bmc.plugin", Type: FileName, Inherits: true, Example: "pdu.sh", Help: "program of bmc.driver=exec, by its name in the directory plugins of the service's data"},
+
+		{Name: "power.after", Type: NodeRange, Inherits: true, Example: "storage", Help: "nodes that have to be on before power switches this one on, and that are switched off only after it"},
+		{Name: "power.delay", Type: Duration, Inherits: true, Example: "90s", Help: "time between the last of power.after being on and this one being switched on"},
 
 		{Name: "net.<name>.mac", Type: MAC, Inherits: true, Example: "52:54:00:77:00:01", Help: "hardware address of the port; net.boot is the port that boots"},
 		{Name: "net.<name>.address", Type: Address, Inherits: true, Example: "10.77.1.{n0}", Help: "IP address of the port"},
@@ -195,6 +203,8 @@ func (a *Attr) Section() string {
 	switch first {
 	case "bmc":
 		return "management controller"
+	case "power":
+		return "power"
 	case "net":
 		return "network ports"
 	case "disk":
@@ -233,6 +243,10 @@ func (a *Attr) Pattern() string {
 		return `^[-+]?(0|([0-9.]+(ns|us|µs|μs|ms|s|m|h))+)$`
 	case NetworkOf:
 		return `^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`
+	case Pin:
+		return `^(any|sha256:[0-9a-f]{64})$`
+	case FileName:
+		return `^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`
 	case Choice:
 		quoted := make([]string, len(a.Choices))
 		for i, c := range a.Choices {

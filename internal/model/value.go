@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,11 @@ func (a *Attr) Canonical(value string) (string, error) {
 	}
 	return a.one(a.Type, value)
 }
+
+var (
+	pin      = regexp.MustCompile((&Attr{Type: Pin}).Pattern())
+	fileName = regexp.MustCompile((&Attr{Type: FileName}).Pattern())
+)
 
 func (a *Attr) list(value string) (string, error) {
 	elements := a.Elements(value)
@@ -116,6 +122,16 @@ func (a *Attr) one(t Type, v string) (string, error) {
 			return "", wrong(v, "not readable text", "Leave control characters out")
 		}
 		return canonicalPattern(v)
+	case Pin:
+		if v = strings.ToLower(v); pin.MatchString(v) {
+			return v, nil
+		}
+		return "", wrong(v, "no pin of a certificate", "Write sha256: and the 64 hex digits of its SHA-256, or any")
+	case FileName:
+		if fileName.MatchString(v) {
+			return v, nil
+		}
+		return "", wrong(v, "no name of a file", "Write its name alone, without a path: letters, digits, and . _ - inside, at most 64")
 	case NodeRange:
 		if _, err := noderange.Parse(v); err != nil {
 			return "", err

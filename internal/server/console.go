@@ -128,8 +128,8 @@ func (s *Server) consoleKey(snap *model.Snapshot, n *model.Node) (string, bool) 
 	if source.Network != "bmc" {
 		return source.String(), true
 	}
-	t, err := readBMC(snap, n)
-	return t.key(), err == nil
+	t, err := s.readBMC(snap, n)
+	return t.key(), err == nil && t.driver != "wol" // which has no serial line
 }
 
 func consoleSource(snap *model.Snapshot, n *model.Node) (model.ConsoleSource, error) {

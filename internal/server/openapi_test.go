@@ -156,6 +156,8 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 	s := start(t, shortDir(t))
 	s.add("r1n[1-3]", attr("net.boot.address", "10.77.1.{n0}"), attr("net.boot.mac", "52:54:00:77:00:0{n0}"),
 		api.Assignment{Attr: "bmc.password", Op: "=", Secret: &api.SecretValue{Plain: "x"}})
+	s.add("h[1-2]", attr("bmc.driver", "redfish"), attr("bmc.address", "10.78.0.1"), attr("console.record", "false"))
+	s.must("/v1/set", api.SetAttrs{Range: api.Range{Range: "h2"}, Set: []api.Assignment{attr("power.after", "h1"), attr("power.delay", "1s")}}, nil)
 	s.must("/v1/groups/add", api.GroupAction{Name: "rack1", Dynamic: "r1n[1-2]", Set: []api.Assignment{attr("location.rack", "1")}}, nil)
 	s.srv.tell(model.Event{Node: "r1n1", Step: "power.on", What: "power on"})
 	s.srv.unknown.note([]model.Event{{MAC: "52:54:00:00:00:99", Step: "dhcp.ignore", Reason: "unknown"}})
@@ -204,6 +206,7 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/users", "", ""},
 		{"/v1/roles", "", ""},
 		{"/v1/whoami", "", ""},
+		{"/v1/plugins", "", ""},
 	} {
 		url := tt.url
 		if !strings.HasPrefix(url, "/") {
@@ -235,6 +238,22 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/status", api.StatusQuery{}},
 		{"/v1/set", api.SetAttrs{Range: api.Range{Range: "r1n1"}, Set: []api.Assignment{attr("custom.x", "1")}}},
 		{"/v1/power", api.Power{Range: api.Range{Range: "everything"}, Action: "status"}},
+		{"/v1/power", api.Power{Range: api.Range{Range: "h1"}, Action: "status"}},
+		{"/v1/power", api.Power{Range: api.Range{Range: "h1"}, Action: "status", Cached: true}},
+		{"/v1/power", api.Power{Range: api.Range{Range: "h[1-2]", DryRun: true}, Action: "on"}},
+		{"/v1/sensors", api.Sensors{Range: api.Range{Range: "everything"}}},
+		{"/v1/eventlog", api.EventLog{Range: api.Range{Range: "h1"}, Clear: true}},
+		{"/v1/inventory", api.Inventory{Range: api.Range{Range: "h1"}}},
+		{"/v1/inventory", api.Inventory{Range: api.Range{Range: "h1"}}},
+		{"/v1/inventory", api.Inventory{Range: api.Range{Range: "h1"}, History: true}},
+		{"/v1/identify", api.Identify{Range: api.Range{Range: "h1"}, On: true, ForMS: 1000}},
+		{"/v1/bmc/info", api.BMCInfo{Range: api.Range{Range: "h1"}}},
+		{"/v1/bmc/test", api.BMCTest{Range: api.Range{Range: "h1,r1n1"}}},
+		{"/v1/bmc/get", api.BMCGet{Range: api.Range{Range: "h1"}}},
+		{"/v1/bmc/set", api.BMCSet{Range: api.Range{Range: "h1"}, Set: []api.Assignment{attr("lan.gateway", "10.0.0.1")}}},
+		{"/v1/bmc/reset", api.BMCReset{Range: api.Range{Range: "h1"}}},
+		{"/v1/bmc/raw", api.BMCRaw{Range: api.Range{Range: "h1"}, Request: "0x06 0x01"}},
+		{"/v1/firmware/list", api.FirmwareList{Range: api.Range{Range: "h1"}}},
 		{"/v1/networks/add", api.DocAction{Name: "lan", Set: []api.Assignment{attr("prefix", "10.77.0.0/16")}}},
 		{"/v1/roles/add", api.DocAction{Name: "look", Set: []api.Assignment{attr("verbs", "status")}}},
 		{"/v1/users/add", api.DocAction{Name: "alice", Set: []api.Assignment{attr("roles", "look")}}},

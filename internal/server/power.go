@@ -3,15 +3,12 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"muster/internal/api"
 	"muster/internal/bmc"
-	"muster/internal/identity"
 	"muster/internal/model"
 )
 
@@ -22,66 +19,9 @@ const powerFanout = 512
 const (
 	powerTime = 15 * time.Second
 	waitTime  = 2 * time.Minute
+	// lookAgain is the time between two looks at a power that is waited for.
+	lookAgain = 250 * time.Millisecond
 )
-
-// bmcAttrs are the attributes that say how a node's BMC is reached. The password is sealed.
-type bmcAttrs struct{ address, port, user, password, cipher string }
-
-// key changes when the BMC is reached otherwise. The sealed text stands for the password: it is new whenever that was set.
-func (a bmcAttrs) key() string {
-	return identity.TokenHash(strings.Join([]string{a.address, a.port, a.user, a.password, a.cipher}, "\x00"))
-}
-
-func readBMC(snap *model.Snapshot, n *model.Node) (a bmcAttrs, err error) {
-	var driver string
-	for name, to := range map[model.AttrName]*string{
-		"bmc.address": &a.address, "bmc.port": &a.port, "bmc.user": &a.user, "bmc.password": &a.password,
-		"bmc.cipher": &a.cipher, "bmc.driver": &driver,
-	} {
-		if *to, err = snap.Attr(n, name); err != nil {
-			return a, err
-		}
-	}
-	if a.address == "" || driver == "null" {
-		return a, &api.Error{
-			Code: api.Failed, Node: string(n.Name), What: "no BMC", Why: "bmc.address is not set",
-			Do: "Set it: muster set " + string(n.Name) + " bmc.address=ADDRESS bmc.user=NAME bmc.password=-",
-		}
-	}
-	return a, nil
-}
-
-// driver opens the node's BMC; the caller closes it. The session to the BMC is the engine's: all drivers of a BMC share it.
-func (s *Server) driver(snap *model.Snapshot, n *model.Node) (bmc.Driver, error) {
-	a, err := readBMC(snap, n)
-	if err != nil {
-		return nil, err
-	}
-	t := bmc.Target{Node: n.Name, Address: a.address, User: a.user}
-	if t.Password, err = s.unseal(snap, n, "bmc.password", a.password); err != nil {
-		return nil, &api.Error{Code: api.Failed, What: "bmc.password", Why: err.Error(), Node: string(n.Name)}
-	}
-	t.Port, _ = strconv.Atoi(a.port)
-	t.Cipher, _ = strconv.Atoi(a.cipher)
-	return s.engine.Open(t), nil
-}
-
-// bmcProblem makes an API error of what a driver said.
-func bmcProblem(n model.NodeName, verb string, err error) *api.Error {
-	var e *api.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	out := &api.Error{Code: api.Failed, What: verb, Why: err.Error(), Node: string(n)}
-	var b *bmc.Error
-	if errors.As(err, &b) {
-		out.Why, out.Do = b.Why, b.Do
-	} else if errors.Is(err, context.DeadlineExceeded) {
-		out.Why = "the BMC did not finish in time"
-		out.Do = "Ask for more with --timeout"
-	}
-	return out
-}
 
 func (s *Server) power(q *request) error {
 	var in api.Power
@@ -95,6 +35,9 @@ func (s *Server) power(q *request) error {
 	if !slices.Contains(actions, in.Action) {
 		return &api.Error{Code: api.Usage, What: "power", Why: "there is no action " + in.Action, Do: "Use one of: status, on, off, softoff, cycle, reset, diag"}
 	}
+	if in.Cached && in.Action != "status" {
+		return &api.Error{Code: api.Usage, What: "power " + in.Action, Why: "cached is for the status"}
+	}
 	reach := q.disturbs
 	if in.Action == "status" {
 		reach = q.nodes
@@ -103,22 +46,89 @@ func (s *Server) power(q *request) error {
 	if err != nil {
 		return err
 	}
+	if in.Cached {
+		return s.cachedPower(q, nodes)
+	}
 	limit := powerTime
 	if in.Wait {
 		limit = waitTime
 	}
-	return each(q, in.Range, nodes, powerFanout, limit, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
-		out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
-		if err := s.powerOne(ctx, q, n, in, &out); err != nil {
-			out.Error = bmcProblem(n.Name, "power "+in.Action, err)
-			if in.Action != "status" && !in.DryRun {
-				e := about(n.Name, "power."+in.Action, "power "+in.Action+" did not work")
-				e.Reason, e.Actor, e.Bad = out.Error.Why, q.who.Name, true
-				s.tell(e)
-			}
-		}
-		return out, out.Error
+	want := wanted[in.Action]
+	if in.NoOrder || want == "" || in.Action == "cycle" || in.Action == "reset" {
+		return each(q, in.Range, nodes, powerFanout, limit, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
+			return s.powerNode(q, n, in, func(out *api.PowerResult) error { return s.powerOne(ctx, q, n, in, out) })
+		})
+	}
+	t, err := s.order(q.snap, nodes, want)
+	if err != nil {
+		return err
+	}
+	var stages sync.WaitGroup
+	defer stages.Wait()
+	ctx, cancel := context.WithCancel(q.Context())
+	defer cancel()
+	if !in.DryRun {
+		stages.Go(func() { t.run(ctx, s, q.snap) })
+	}
+	return each(q, in.Range, t.ordered(nodes), powerFanout, 0, func(ctx context.Context, n *model.Node) (api.PowerResult, *api.Error) {
+		return s.powerNode(q, n, in, func(out *api.PowerResult) error { return s.powerInTurn(ctx, q, t, n, in, limit, out) })
 	})
+}
+
+// wanted is the state that an action leads to; "" where there is none to wait for.
+var wanted = map[string]bmc.PowerState{"on": bmc.PowerOn, "cycle": bmc.PowerOn, "reset": bmc.PowerOn, "off": bmc.PowerOff, "softoff": bmc.PowerOff}
+
+// powerNode makes the line of a node, and tells when an action did not work.
+func (s *Server) powerNode(q *request, n *model.Node, in api.Power, do func(*api.PowerResult) error) (api.PowerResult, *api.Error) {
+	out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
+	if err := do(&out); err != nil {
+		out.Error = bmcProblem(n.Name, "power "+in.Action, err)
+		if in.Action != "status" && !in.DryRun {
+			s.didNot(q, n.Name, "power."+in.Action, "power "+in.Action, out.Error)
+		}
+	}
+	return out, out.Error
+}
+
+// powerInTurn is powerOne when it is the node's turn. Who is waited for is followed until its state is the one asked for.
+func (s *Server) powerInTurn(ctx context.Context, q *request, t *turns, n *model.Node, in api.Power, limit time.Duration, out *api.PowerResult) error {
+	me := t.asked[n.Name]
+	if in.DryRun {
+		if len(t.stages) > 0 {
+			out.Turn, out.After, out.DelayMS = me.number, fold(t.after(n.Name)), me.delay.Milliseconds()
+		}
+	} else if err := t.wait(ctx, n.Name); err != nil {
+		t.finish(n.Name, out, bmcProblem(n.Name, "power "+in.Action, err))
+		return err
+	}
+	if me.awaited {
+		in.Wait, limit = true, waitTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownTime(in.Range, limit))
+	defer cancel()
+	err := s.powerOne(ctx, q, n, in, out)
+	var e *api.Error
+	var none noBMC
+	if err != nil && !errors.As(err, &none) { // without a controller nobody can tell, and nobody waits
+		e = bmcProblem(n.Name, "power "+in.Action, err)
+	}
+	t.finish(n.Name, out, e)
+	return err
+}
+
+// cachedPower answers what was seen last.
+func (s *Server) cachedPower(q *request, nodes []*model.Node) error {
+	st := q.stream(len(nodes))
+	for _, n := range nodes {
+		out := api.PowerResult{Result: api.Result{Node: string(n.Name)}}
+		if seen := s.seen.get(q.snap, n.Name); seen != nil && seen.Power != "" {
+			out.State, out.Seen = seen.Power, seen.PowerAt
+		} else {
+			out.Error = &api.Error{Code: api.Failed, What: "power status", Why: "its power was never seen", Do: "Ask its BMC: muster power " + string(n.Name), Node: string(n.Name)}
+		}
+		st.line(out, out.Error != nil)
+	}
+	return st.end()
 }
 
 func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api.Power, out *api.PowerResult) error {
@@ -128,24 +138,30 @@ func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api
 	}
 	defer d.Close()
 	was, err := d.Power(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+		out.State = string(was)
+		if in.Action == "status" || in.DryRun {
+			s.sawPower(n.Name, string(was))
+			return nil
+		}
+		out.Was = string(was)
+	case in.Action != "status" && isUnsupported(err):
+		if out.State = stateUnknown; in.DryRun {
+			return nil
+		}
+	default:
 		return err
 	}
-	out.State = string(was)
-	if in.Action == "status" || in.DryRun {
-		s.sawPower(n.Name, string(was))
-		return nil
-	}
-	out.Was = string(was)
 	e := about(n.Name, "power."+in.Action, "power "+in.Action)
-	e.Actor, e.Reason = q.who.Name, "asked for; it was "+string(was)
+	e.Actor, e.Reason = q.who.Name, "asked for; it was "+or(out.Was, stateUnknown)
 	s.tell(e) // before it happens: what the machine does next comes after it on the timeline
 	if err := setPower(ctx, d, bmc.Action(in.Action), was); err != nil {
 		return err
 	}
 	s.wentDown(n.Name, in.Action)
-	want := map[string]bmc.PowerState{"on": bmc.PowerOn, "cycle": bmc.PowerOn, "reset": bmc.PowerOn, "off": bmc.PowerOff, "softoff": bmc.PowerOff}[in.Action]
-	for {
+	want := wanted[in.Action]
+	for out.State != stateUnknown {
 		now, err := d.Power(ctx)
 		if err != nil {
 			return err
@@ -155,11 +171,15 @@ func (s *Server) powerOne(ctx context.Context, q *request, n *model.Node, in api
 			s.sawPower(n.Name, string(now))
 			return nil
 		}
-		if err := pause(ctx, 250*time.Millisecond); err != nil {
-			return fmt.Errorf("still %s: %w", now, err)
+		if err := pause(ctx, lookAgain); err != nil {
+			return &bmc.Error{Kind: bmc.Timeout, Why: "the BMC took it, and the power is still " + string(now), Do: "Wait longer with --timeout, or look at the machine: muster console " + string(n.Name), Err: err}
 		}
 	}
+	return nil
 }
+
+// stateUnknown is the power of a machine whose driver can switch it but not ask for it: wol.
+const stateUnknown = "unknown"
 
 // wentDown records that what ran on the node has ended, where the action ends it at once.
 func (s *Server) wentDown(n model.NodeName, action string) {

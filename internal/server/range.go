@@ -72,6 +72,9 @@ func (s *Server) commit(ctx context.Context, q *request, verb string, dry bool, 
 		if problems := model.Check(snap, ops); len(problems) > 0 {
 			return nil, refused(problems)
 		}
+		if err := checkOrder(snap, ops); err != nil {
+			return nil, err
+		}
 		return &model.Change{Time: time.Now(), Actor: q.who.Name, Verb: verb, Request: q.id, What: what, Events: events, Ops: ops}, nil
 	}
 	if q.base > q.snap.Revision {

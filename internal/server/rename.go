@@ -59,6 +59,11 @@ func (s *Server) renameNodes(q *request) error {
 	}
 	if !in.DryRun {
 		s.seen.move(was, now)
+		for _, n := range now {
+			if hw := s.seen.getParts(n); hw != nil { // what was noted under the old name may not be in the store yet
+				s.store.Observe(n, func(st *model.State) { st.Hardware = hw })
+			}
+		}
 	}
 	out.Revision = int64(rev)
 	return q.answer(out)

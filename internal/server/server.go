@@ -28,7 +28,6 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/auth"
-	"muster/internal/bmc/ipmi"
 	"muster/internal/boot"
 	"muster/internal/console"
 	"muster/internal/identity"
@@ -64,6 +63,8 @@ type Config struct {
 	Join string
 	// External is an etcd of the site's own instead of the member in this process.
 	External *store.External
+	// Drivers are further ways to talk to controllers by the name of bmc.driver, or stand in for the service's own: for tests.
+	Drivers map[string]Driver
 	// Version is what GET /v1/version answers.
 	Version string
 }
@@ -81,7 +82,7 @@ type Server struct {
 	started  time.Time
 	keys     *identity.Authority
 	store    *store.Store
-	engine   *ipmi.Engine
+	drivers  map[string]Driver
 	consoles *console.Hub
 	seen     sightings
 	unknown  machines
@@ -91,6 +92,7 @@ type Server struct {
 	building atomic.Bool
 	gate     gate
 	peers    peers
+	stock    sync.Mutex // one comparison of an inventory with its record at a time
 	siteKey  sync.Mutex // one change of the site key at a time
 	members  poolMembers
 	shown    certificates
@@ -134,10 +136,10 @@ func Run(ctx context.Context, cfg Config) error {
 			s.log.Error("store", "err", err)
 		}
 	}()
-	if s.engine, err = ipmi.New(ipmi.Options{Log: s.log}); err != nil {
+	if err = s.openDrivers(); err != nil {
 		return err
 	}
-	defer s.engine.Close()
+	defer s.closeDrivers()
 	if s.consoles, err = console.New(console.Options{Dir: filepath.Join(cfg.Data, "console"), Log: s.log, Alarm: s.consoleAlarm}); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func start(t testing.TB, data string) *service {
 	s := &service{t: t, data: data, log: &lockedBuffer{}}
 	go func() {
 		done <- Run(ctx, Config{
-			Data: data, Listen: []string{"127.0.0.1:0"}, Version: "test",
+			Data: data, Listen: []string{"127.0.0.1:0"}, Version: "test", Drivers: map[string]Driver{"redfish": {Open: new(talkers).open}},
 			Log: slog.New(slog.NewTextHandler(s.log, nil)), Ready: func(srv *Server) { ready <- srv },
 		})
 	}()

@@ -28,6 +28,8 @@ type sightings struct {
 	mu    sync.Mutex
 	state map[model.NodeName]*model.State
 	saved map[model.NodeName]time.Time
+	// parts are records of hardware that the snapshot may not have yet. In state there are none.
+	parts map[model.NodeName]*model.Hardware
 }
 
 // get returns what was seen of a node: here, else in the snapshot; nil when nothing was.
@@ -71,6 +73,7 @@ func (o *sightings) forget(names []model.NodeName) {
 	for _, n := range names {
 		delete(o.state, n)
 		delete(o.saved, n)
+		delete(o.parts, n)
 	}
 }
 
@@ -78,15 +81,19 @@ func (o *sightings) forget(names []model.NodeName) {
 func (o *sightings) move(was, now []model.NodeName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	states, saved := make([]*model.State, len(was)), make([]time.Time, len(was))
+	states, saved, parts := make([]*model.State, len(was)), make([]time.Time, len(was)), make([]*model.Hardware, len(was))
 	for i, n := range was {
-		states[i], saved[i] = o.state[n], o.saved[n]
+		states[i], saved[i], parts[i] = o.state[n], o.saved[n], o.parts[n]
 	}
 	for _, n := range was {
 		delete(o.state, n)
 		delete(o.saved, n)
+		delete(o.parts, n)
 	}
 	for i, n := range now {
+		if parts[i] != nil {
+			o.parts[n] = parts[i]
+		}
 		if states[i] == nil {
 			continue
 		}
@@ -99,7 +106,11 @@ func (o *sightings) move(was, now []model.NodeName) {
 // observe records what was seen of a node.
 func (s *Server) observe(n model.NodeName, change func(*model.State) bool) {
 	if doc := s.seen.update(s.store.Snapshot(), n, time.Now(), change); doc != nil {
-		s.store.Observe(n, func(st *model.State) { *st = *doc })
+		s.store.Observe(n, func(st *model.State) {
+			hardware := st.Hardware
+			*st = *doc
+			st.Hardware = hardware
+		})
 	}
 }
 
@@ -241,7 +252,7 @@ func (s *Server) askPower(ctx context.Context) {
 		if keeper(keepers, n.Name) != s.name() {
 			continue
 		}
-		if a, err := snap.Attr(n, "bmc.address"); err != nil || a == "" {
+		if _, err := s.readBMC(snap, n); err != nil {
 			continue
 		}
 		select {
