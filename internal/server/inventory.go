@@ -146,7 +146,7 @@ type stocked struct {
 	read time.Time
 }
 
-// recorded returns what is kept of a node's parts.
+// hardware returns what is kept of a node's parts.
 func (s *Server) hardware(n model.NodeName) (stocked, error) {
 	var hw *model.Hardware
 	snap := s.store.Snapshot()
