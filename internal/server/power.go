@@ -12,8 +12,9 @@ import (
 	"muster/internal/model"
 )
 
-// powerFanout is how many BMCs are worked on at once. They share a few sockets, so it bounds memory, not files.
-const powerFanout = 512
+// powerFanout is how many BMCs are worked on at once. It bounds memory only: what goes over the wire is bounded by the drivers, where the silent make room
+// for those that answer; here they would keep their places for all of powerTime.
+const powerFanout = 1 << 15
 
 // powerTime is how long one BMC may take; waitTime with --wait.
 const (
