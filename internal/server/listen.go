@@ -225,7 +225,8 @@ const stopTime = time.Second
 
 func (s *Server) serveHTTP(ctx context.Context, g *errgroup.Group, srv *http.Server, what string, serve func(*http.Server) error) {
 	g.Go(func() error {
-		if err := serve(srv); !errors.Is(err, http.ErrServerClosed) {
+		// Only who gives up closes a listener, and he says why.
+		if err := serve(srv); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		return nil

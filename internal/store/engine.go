@@ -165,10 +165,16 @@ func (g *engine) ready(ctx context.Context, young, pool bool) error {
 	} else if pool {
 		limit = aloneLimit
 	}
-	wait, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("etcd was not ready after %v", limit))
+	wait, cancel := context.WithTimeoutCause(ctx, limit, &Error{
+		Kind: Closed, What: "open store " + g.dir, Why: fmt.Sprintf("it was not ready after %v", limit),
+		Do: "Nothing is lost. This machine or its disk may have too much to do: start muster again; what etcd said is in the log",
+	})
 	defer cancel()
 	err := g.await(wait, pool)
-	if err != nil && pool && !young && g.failure() == nil && ctx.Err() == nil {
+	if failed := g.failure(); failed != nil { // which a wait for etcd's answer may have outlasted
+		return failed
+	}
+	if err != nil && pool && !young && ctx.Err() == nil {
 		return nil
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -187,5 +188,14 @@ func TestOpenOfAStoreThatIsGoneBesideItsTimeline(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), Options{Dir: s.opt.Dir}); !IsKind(err, Damaged) {
 		t.Fatalf("got %v, want that the store is gone", err)
+	}
+}
+
+// etcd's answer comes late when a disk is full: what made it give up meanwhile is the reason, and not that it was late.
+func TestReadySaysWhyTheMemberFailedMeanwhile(t *testing.T) {
+	s := open(t, Options{})
+	s.engine.client.KV = &interposed{KV: s.engine.client.KV, afterGet: func() { s.engine.fail(syscall.ENOSPC) }}
+	if err := s.engine.ready(t.Context(), false, true); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v, want the reason", err)
 	}
 }
