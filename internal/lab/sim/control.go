@@ -163,15 +163,15 @@ func (f *Fleet) Talk(expr string, rate float64, burst int64) (int, error) {
 
 // WriteNodes writes a table of all nodes that "muster node add -f" reads. password is the file that the password is in.
 func (f *Fleet) WriteNodes(out io.Writer, password string) error {
-	_, err := fmt.Fprintln(out, "node,bmc.driver,bmc.address,bmc.port,bmc.user,bmc.password")
+	_, err := fmt.Fprintln(out, "node,bmc.driver,bmc.address,bmc.port,bmc.user,bmc.password,bmc.pin")
 	for i := range f.bmcs {
-		driver := "ipmi"
+		driver, pin := "ipmi", ""
 		if i >= f.opt.IPMI {
-			driver = "redfish"
+			driver, pin = "redfish", "any"
 		}
 		a := f.bmcs[i].address
 		if err == nil {
-			_, err = fmt.Fprintf(out, "%s,%s,%s,%d,%s,@%s\n", f.bmcs[i].machine.name, driver, a.Addr(), a.Port(), f.opt.User, password)
+			_, err = fmt.Fprintf(out, "%s,%s,%s,%d,%s,@%s,%s\n", f.bmcs[i].machine.name, driver, a.Addr(), a.Port(), f.opt.User, password, pin)
 		}
 	}
 	return err
@@ -189,8 +189,12 @@ func (f *Fleet) NodeCommands(password string) []string {
 		if f.opt.Ports {
 			address, where = f.opt.First.String(), fmt.Sprintf("{n0+%d}", port)
 		}
-		all = append(all, fmt.Sprintf("muster node add '%s' bmc.driver=%s 'bmc.address=%s' 'bmc.port=%s' bmc.user=%s bmc.password=@%s",
-			f.opt.names(from, to), driver, address, where, f.opt.User, password))
+		line := fmt.Sprintf("muster node add '%s' bmc.driver=%s 'bmc.address=%s' 'bmc.port=%s' bmc.user=%s bmc.password=@%s",
+			f.opt.names(from, to), driver, address, where, f.opt.User, password)
+		if driver == "redfish" { // its certificates are made at start, and nobody's
+			line += " bmc.pin=any"
+		}
+		all = append(all, line)
 	}
 	add("ipmi", 0, f.opt.IPMI, f.opt.IPMIPort)
 	add("redfish", f.opt.IPMI, len(f.bmcs), f.opt.RedfishPort)

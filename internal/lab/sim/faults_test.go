@@ -403,7 +403,7 @@ func TestControl(t *testing.T) {
 		{args: "talk n1 -- -1", err: "0 to 1,000,000 lines"},
 		{args: "status", out: "10 IPMI, 5 Redfish, seed 7"},
 		{args: "status --json", out: `"faulty":3`},
-		{args: "nodes", out: fmt.Sprintf("node,bmc.driver,bmc.address,bmc.port,bmc.user,bmc.password\nn1,ipmi,127.21.0.1,%d,admin,@/p\n", f.opt.IPMIPort)},
+		{args: "nodes", out: fmt.Sprintf("node,bmc.driver,bmc.address,bmc.port,bmc.user,bmc.password,bmc.pin\nn1,ipmi,127.21.0.1,%d,admin,@/p,\n", f.opt.IPMIPort)},
 		{args: "nodes", out: fmt.Sprintf("n15,redfish,127.21.0.15,%d,admin,@/p\n", f.opt.RedfishPort)},
 		{args: "authority", out: "BEGIN CERTIFICATE"},
 	} {
@@ -426,7 +426,7 @@ func TestNodeCommands_follow_the_addresses(t *testing.T) {
 	f.bmcs = make([]bmc, 302)
 	want := []string{
 		"muster node add 'n[1-300]' bmc.driver=ipmi 'bmc.address=127.21.{n0/256}.{n0%256}' 'bmc.port=9623' bmc.user=admin bmc.password=@/p",
-		"muster node add 'n[301-302]' bmc.driver=redfish 'bmc.address=127.21.{n0/256}.{n0%256}' 'bmc.port=9443' bmc.user=admin bmc.password=@/p",
+		"muster node add 'n[301-302]' bmc.driver=redfish 'bmc.address=127.21.{n0/256}.{n0%256}' 'bmc.port=9443' bmc.user=admin bmc.password=@/p bmc.pin=any",
 	}
 	if d := cmp.Diff(want, f.NodeCommands("/p")); d != "" {
 		t.Error(d)
