@@ -404,7 +404,7 @@ func TestControl(t *testing.T) {
 		{args: "status", out: "10 IPMI, 5 Redfish, seed 7"},
 		{args: "status --json", out: `"faulty":3`},
 		{args: "nodes", out: fmt.Sprintf("node,bmc.driver,bmc.address,bmc.port,bmc.user,bmc.password,bmc.pin\nn1,ipmi,127.21.0.1,%d,admin,@/p,\n", f.opt.IPMIPort)},
-		{args: "nodes", out: fmt.Sprintf("n15,redfish,127.21.0.15,%d,admin,@/p\n", f.opt.RedfishPort)},
+		{args: "nodes", out: fmt.Sprintf("n15,redfish,127.21.0.15,%d,admin,@/p,any\n", f.opt.RedfishPort)},
 		{args: "authority", out: "BEGIN CERTIFICATE"},
 	} {
 		out, err := run(strings.Fields(c.args)...)
