@@ -23,6 +23,7 @@ import (
 //	swapped     DIMM A1 is another one
 //	warm        CPU 1 is too hot
 //	mute        the controller has no serial line and no inventory
+//	strange     its certificate is trusted only when it is pinned
 //	pending     settings count after the next boot
 //
 // The right password is what the controller was last told, "first" before that.
@@ -77,6 +78,9 @@ func (d *doubled) fate(what string) bool {
 func (d *doubled) reach(what string) error {
 	if d.fate("dead") {
 		return &bmc.Error{Kind: bmc.Timeout, What: what, Why: "BMC " + d.t.Address + " does not answer", Do: "Look at bmc.address"}
+	}
+	if seen := "sha256:" + strings.Repeat("ab", 32); d.fate("strange") && !slices.Contains(d.t.Pins, seen) {
+		return &bmc.Error{Kind: bmc.Refused, What: what, Why: "the certificate " + seen + " is not trusted", Err: &bmc.CertificateError{Seen: seen, Pins: d.t.Pins}}
 	}
 	if d.t.Password.Reveal() != d.m.password {
 		return &bmc.Error{Kind: bmc.Refused, What: what, Why: "BMC " + d.t.Address + " refused user " + d.t.User, Do: "Set bmc.password"}

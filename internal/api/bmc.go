@@ -32,6 +32,9 @@ type BMCStep struct {
 // BMCReset is POST /v1/bmc/reset: starts controllers anew; the machines go on. Streams [BMCDone].
 type BMCReset struct{ Range }
 
+// BMCTrust is POST /v1/bmc/trust: sets bmc.pin to the certificate that each controller shows now, unless it is trusted already. Streams [BMCDone].
+type BMCTrust struct{ Range }
+
 // BMCDone says what was done.
 type BMCDone struct {
 	Result

@@ -21,7 +21,7 @@ var looks = []string{"group list", "network list", "image list", "image show", "
 var scoped = []string{
 	"node add", "node remove", "node rename", "set", "get", "list", "lock", "unlock", "group add", "group remove", "group set", "group rename",
 	"status", "why", "history", "undo", "secret reveal", "power", "bootdev", "deploy", "run", "copy", "console",
-	"sensors", "eventlog", "inventory", "identify", "bmc info", "bmc test", "bmc reset", "bmc get", "bmc set", "bmc raw", "firmware list", "firmware update",
+	"sensors", "eventlog", "inventory", "identify", "bmc info", "bmc test", "bmc trust", "bmc reset", "bmc get", "bmc set", "bmc raw", "firmware list", "firmware update",
 }
 
 // Roles are those that a party has; limited says that it may do what they allow and nothing else. Root at the socket is not limited: the

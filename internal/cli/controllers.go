@@ -11,7 +11,7 @@ import (
 
 // controllers is the noun bmc.
 func controllers(s *session) *cobra.Command {
-	return noun("bmc", JobHardware, "The management controllers themselves", bmcInfo(s), bmcTest(s), bmcGet(s), bmcSet(s), bmcReset(s), bmcRaw(s))
+	return noun("bmc", JobHardware, "The management controllers themselves", bmcInfo(s), bmcTest(s), bmcTrust(s), bmcGet(s), bmcSet(s), bmcReset(s), bmcRaw(s))
 }
 
 func bmcInfo(s *session) *cobra.Command {
@@ -161,6 +161,25 @@ logs in with. Where its password is set, by this or its own name, the login with
 	}
 	c.ValidArgsFunction = s.completeNodes
 	c.Flags().BoolVar(&leave, "leave", false, "leave bmc.password as it is")
+	return s.changesNodes(c)
+}
+
+func bmcTrust(s *session) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "trust NODERANGE",
+		Short: "Take the certificates that controllers show now for theirs",
+		Long: `Set bmc.pin of each node to the certificate that its Redfish controller shows now, where it is not trusted already: from then on another one is refused. Do
+it where nobody can stand between, such as on the network of the controllers at the first contact. See what it would take with --dry-run.`,
+		Example: "  muster bmc trust compute --dry-run\n  muster bmc trust compute",
+		Args:    args(1, 1),
+	}
+	c.RunE = func(c *cobra.Command, a []string) error {
+		r, err := s.over(c.Context(), a[0])
+		if err != nil {
+			return err
+		}
+		return s.bmcDo(c, "bmc trust", "/v1/bmc/trust", api.BMCTrust{Range: r})
+	}
 	return s.changesNodes(c)
 }
 

@@ -30,6 +30,39 @@ func (s *Server) bmcInfo(q *request) error {
 		})
 }
 
+// bmcTrust takes the certificates that controllers show now. Who stands between is taken as well: so it is said what was seen.
+func (s *Server) bmcTrust(q *request) error {
+	var in api.BMCTrust
+	if err := q.read(&in); err != nil {
+		return err
+	}
+	nodes, err := q.disturbs("bmc trust", in.Range)
+	if err != nil {
+		return err
+	}
+	return controllers(s, q, in.Range, nodes, "bmc trust", powerTime, func(l *api.BMCDone) *api.Result { return &l.Result },
+		func(ctx context.Context, n *model.Node, d bmc.Driver, out *api.BMCDone) error {
+			if driver, err := q.snap.Attr(n, "bmc.driver"); err != nil || driver != "redfish" {
+				return errors.Join(err, &api.Error{
+					Code: api.Failed, What: "bmc trust", Why: "bmc.driver is " + driver + ": there is no certificate", Do: "Name nodes of bmc.driver=redfish", Node: string(n.Name),
+				})
+			}
+			_, err := d.Info(ctx)
+			var cert *bmc.CertificateError
+			switch {
+			case err == nil:
+				out.Did = "is trusted already"
+				return nil
+			case !errors.As(err, &cert):
+				return err
+			}
+			if out.Did = "bmc.pin=" + cert.Seen; in.DryRun {
+				return nil
+			}
+			return s.keep(ctx, q, "bmc trust", n.Name, edit{attr: "bmc.pin", op: "=", value: cert.Seen}, cert.Seen)
+		})
+}
+
 func (s *Server) bmcReset(q *request) error {
 	var in api.BMCReset
 	if err := q.read(&in); err != nil {
@@ -185,7 +218,7 @@ func (s *Server) bmcSetOne(ctx context.Context, q *request, n *model.Node, d bmc
 	if in.Leave {
 		return nil
 	}
-	if err := s.keepPassword(ctx, q, n.Name, *own); err != nil {
+	if err := s.keep(ctx, q, "bmc set", n.Name, edit{attr: "bmc.password", op: "=", secret: *own}, masked); err != nil {
 		return &api.Error{
 			Code: api.Failed, What: "bmc set", Node: string(n.Name), Why: "the BMC has the new password, but bmc.password could not be set: " + problem(err).Error(),
 			Do: "Set it: muster set " + string(n.Name) + " bmc.password=-",
@@ -258,25 +291,25 @@ type unheard struct{ http.ResponseWriter }
 
 func (unheard) Header() http.Header { return http.Header{} }
 
-// keepPassword sets bmc.password on the node.
-func (s *Server) keepPassword(ctx context.Context, q *request, name model.NodeName, password model.Secret) error {
+// keep sets an attribute of one node, in a change of its own; shown is the value as it may be told.
+func (s *Server) keep(ctx context.Context, q *request, verb string, name model.NodeName, set edit, shown string) error {
 	own := *q
 	own.w, own.base = unheard{}, 0
-	_, err := s.commit(ctx, &own, "bmc set", false, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
+	_, err := s.commit(ctx, &own, verb, false, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
 		n := snap.Node(name)
 		if n == nil {
-			return nil, "", nil, &api.Error{Code: api.Conflict, What: "bmc set", Node: string(name), Why: "the node was removed meanwhile"}
+			return nil, "", nil, &api.Error{Code: api.Conflict, What: verb, Node: string(name), Why: "the node was removed meanwhile"}
 		}
 		w, err := s.writer(snap)
 		if err != nil {
 			return nil, "", nil, err
 		}
 		c := *n
-		w.node(&c, []edit{{attr: "bmc.password", op: "=", secret: password}})
+		w.node(&c, []edit{set})
 		if err := w.err(); err != nil {
 			return nil, "", nil, err
 		}
-		what := "set bmc.password=" + masked + " on " + string(name)
+		what := "set " + string(set.attr) + "=" + shown + " on " + string(name)
 		return append(w.sealer.Ops(), model.Op{Kind: model.KindNode, Name: string(name), Doc: &c}), what, perNode([]model.NodeName{name}, "node.set", what, q.who.Name), nil
 	})
 	return err

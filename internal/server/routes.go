@@ -108,6 +108,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/identify", "identify", admin, (*Server).identify, api.Identify{}, lines(api.IdentifyResult{}), ""},
 		{"POST /v1/bmc/info", "bmc info", admin, (*Server).bmcInfo, api.BMCInfo{}, lines(api.NodeBMC{}), ""},
 		{"POST /v1/bmc/test", "bmc test", admin, (*Server).bmcTest, api.BMCTest{}, lines(api.NodeBMCTest{}), ""},
+		{"POST /v1/bmc/trust", "bmc trust", admin, (*Server).bmcTrust, api.BMCTrust{}, lines(api.BMCDone{}), ""},
 		{"POST /v1/bmc/reset", "bmc reset", admin, (*Server).bmcReset, api.BMCReset{}, lines(api.BMCDone{}), ""},
 		{"POST /v1/bmc/get", "bmc get", admin, (*Server).bmcGet, api.BMCGet{}, lines(api.NodeSettings{}), ""},
 		{"POST /v1/bmc/set", "bmc set", admin, (*Server).bmcSet, api.BMCSet{}, lines(api.BMCDone{}), ""},

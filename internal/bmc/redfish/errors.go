@@ -109,7 +109,7 @@ func (d *driver) explain(what string, err error) *bmc.Error {
 		e.Do = "When the BMC was replaced or got a new certificate, set bmc.pin to " + cert.Seen + "; else somebody may stand between"
 		if len(cert.Pins) == 0 {
 			e.Why = name + ": " + cert.Error()
-			e.Do = "Compare it with that of the BMC and set bmc.pin to it, or install its authority on the manager"
+			e.Do = "Compare it with that of the BMC and set bmc.pin to it (muster bmc trust takes it as it is), or install its authority on the manager"
 		}
 	case errors.As(err, &none):
 		e.Kind, e.Why = bmc.Unsupported, name+": "+none.why
