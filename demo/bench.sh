@@ -47,6 +47,10 @@ Nodeset/expand|30 cpu-ms, of service and client
 Nodeset/|ratio below 1
 Power/warm/.*n=200$|60 ms, 10 ms CPU
 Power_beside|ratios of 1 or less
+Fleet_beside|ratios of 1 or less
+Sensors_beside|ratios of 1 or less
+Fleet_power|10 s cold, 1 s warm
+Fleet_redfish|1 s warm
 Run_stub/1000|1.0 ms CPU a host
 Run_stub/5000|3,000 ms
 ConsolesBeside/.*/con|ratio above 1
@@ -70,6 +74,9 @@ part model ./internal/model 'Apply|Attr|Find|Memory'
 part store ./internal/store 'Define|SetEach|ColdStart|Commit|Watch|Tell'
 times=1x part service ./e2e 'Service|GET|Nodeset'
 part power ./internal/bmc/ipmi 'Power'
+times=1x part fleet ./internal/bmc/ipmi 'Fleet|Sensors'
+times=1x part redfish ./internal/bmc/redfish 'Power'
+times=1x part simulated ./internal/lab/sim 'Fleet'
 times=1x part ssh ./internal/remote 'Run' # a real sshd takes a minute
 times=1x part consoles ./internal/console 'Consoles'
 times=1x part consoles_beside ./e2e 'ConsolesBeside|ConsolesSOL'

@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"muster/internal/bmc"
 )
@@ -133,8 +136,42 @@ func BenchmarkFleet_beside_ipmipower(b *testing.B) {
 			b.ReportMetric(float64(warm)/float64(theirs), "warm-wall-ratio")
 			b.ReportMetric(float64(coldCPU)/float64(theirCPU), "cold-cpu-ratio")
 			b.ReportMetric(float64(missed), "ipmipower-missed")
+			if _, err := exec.LookPath("ipmitool"); err == nil && size.n == 200 {
+				wall, cpu := ipmitoolPower(b, size.n)
+				b.ReportMetric(float64(wall.Milliseconds()), "ipmitool-ms")
+				b.ReportMetric(float64(cpu.Milliseconds()), "ipmitool-cpu-ms")
+				b.ReportMetric(per(cold)/float64(wall.Milliseconds()), "cold-of-ipmitool")
+				b.ReportMetric(per(coldCPU)/float64(cpu.Milliseconds()), "cold-cpu-of-ipmitool")
+			}
 		})
 	}
+}
+
+// ipmitoolPower runs an ipmitool for each BMC, 64 at once, as administrators do in a loop.
+func ipmitoolPower(b *testing.B, n int) (wall, cpu time.Duration) {
+	b.Helper()
+	begin := time.Now()
+	var all errgroup.Group
+	all.SetLimit(64)
+	spent := make([]time.Duration, n)
+	for i := range n {
+		all.Go(func() error {
+			c := exec.Command("ipmitool", "-I", "lanplus", "-C", "3", "-H", fleetAddress(i), "-p", strconv.Itoa(fleetPort), "-U", "admin", "-P", "secret", "chassis", "power", "status")
+			out, err := c.CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			spent[i] = c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	for _, t := range spent {
+		cpu += t
+	}
+	return time.Since(begin), cpu
 }
 
 // theirPower runs ipmipower and tells when the live BMCs had answered, or it ended. It is stopped then: dead ones cost it 20 s. Of more than 500 BMCs it
