@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 func source(t testing.TB, text string) model.ConsoleSource {
@@ -125,10 +126,8 @@ func TestDial_telnet(t *testing.T) {
 
 // QEMU is a terminal server that nobody here wrote: its firmware prints on the line as soon as somebody has connected.
 func TestDial_qemu(t *testing.T) {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		t.Skip("no qemu-system-x86_64 here")
-	}
+	const qemu = "qemu-system-x86_64"
+	need.Programs(t, "qemu-system-x86", qemu)
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"muster/internal/bmc"
 	"muster/internal/bmc/bmctest"
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -124,7 +125,7 @@ func TestTest_tells_when_there_is_no_plugin(t *testing.T) {
 func needPython(t *testing.T) {
 	t.Helper()
 	if err := exec.Command("/usr/bin/env", append([]string{"-i"}, append(environment, "python3", "-c", "pass")...)...).Run(); err != nil {
-		t.Skip("python3 is not installed")
+		need.Lack(t, "needs python3: apt-get install python3-minimal")
 	}
 }
 

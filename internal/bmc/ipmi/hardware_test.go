@@ -15,6 +15,7 @@ import (
 
 	"muster/internal/bmc"
 	"muster/internal/model"
+	"muster/internal/need"
 	wire "muster/internal/wire/ipmi"
 	"muster/internal/wire/ipmi/ipmitest"
 )
@@ -420,9 +421,7 @@ func secret(s string) *model.Secret { v := model.NewSecret(s); return &v }
 func tool(tb testing.TB, s *simBMC, command string) string {
 	tb.Helper()
 	f := strings.Fields(command)
-	if _, err := exec.LookPath(f[0]); err != nil {
-		tb.Skipf("%s is not installed", f[0])
-	}
+	need.Programs(tb, "ipmitool freeipmi-tools", f[0])
 	var args []string
 	if f[0] == "ipmitool" {
 		args = append([]string{"-I", "lanplus", "-C", "3", "-H", s.address, "-p", fmt.Sprint(s.port), "-U", "admin", "-P", "secret"}, f[1:]...)

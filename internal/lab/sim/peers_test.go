@@ -17,6 +17,7 @@ import (
 	"github.com/creack/pty"
 
 	"muster/internal/model"
+	"muster/internal/need"
 )
 
 // startAddress is that before the first controller of fleets in tests.
@@ -65,13 +66,10 @@ func freePorts(t testing.TB) (udp, tcp uint16) {
 // tool runs a program of somebody else and returns what it says.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not installed (Debian: ipmitool, freeipmi-tools, curl)", name)
-	}
+	need.Programs(t, "ipmitool freeipmi-tools curl", name)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, path, args...)
+	c := exec.CommandContext(ctx, name, args...)
 	c.Env = append(os.Environ(), "HOME="+t.TempDir())
 	out, err := c.CombinedOutput()
 	if err != nil {
@@ -172,9 +170,7 @@ func TestIPMItool_a_controller_of_version_15(t *testing.T) {
 	f := startFleet(t, Options{IPMI: 1, Version15: 1})
 	b := &f.bmcs[0]
 	want(t, "mc info", b.ipmitool(t, "lan", "mc", "info"), `IPMI Version +: 1\.5`)
-	if _, err := exec.LookPath("ipmitool"); err != nil {
-		t.Skip("ipmitool is not installed")
-	}
+	need.Programs(t, "ipmitool", "ipmitool")
 	out, err := exec.Command("ipmitool", "-I", "lanplus", "-N", "1", "-R", "0", "-H", "127.21.0.1", "-p", fmt.Sprint(b.address.Port()), "-U", "admin", "-P", "secret", "power", "status").CombinedOutput()
 	if err == nil {
 		t.Errorf("lanplus worked: %s", out)
@@ -184,9 +180,7 @@ func TestIPMItool_a_controller_of_version_15(t *testing.T) {
 // What a console gets are all lines from one number on, none missing and none twice, although the network loses,
 // repeats and reorders packets.
 func TestIPMItool_serial_over_LAN_loses_no_line(t *testing.T) {
-	if _, err := exec.LookPath("ipmitool"); err != nil {
-		t.Skip("ipmitool is not installed")
-	}
+	need.Programs(t, "ipmitool", "ipmitool")
 	f := startFleet(t, Options{IPMI: 1, Lines: 200})
 	b := &f.bmcs[0]
 	b.turn(true)
