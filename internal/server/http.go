@@ -101,11 +101,12 @@ func problem(err error) *api.Error {
 		return e
 	case errors.As(err, &denied):
 		return &api.Error{Code: api.Denied, What: denied.Verb, Why: denied.Error(), Do: denied.Do()}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &api.Error{Code: api.Failed, What: "time ran out", Do: "Ask for more with --timeout"}
 	}
-	if e := translate(err); e != nil {
+	if e := translate(err); e != nil { // what the store says of a time that ran out is more than that it did
 		return e
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &api.Error{Code: api.Failed, What: "time ran out", Do: "Ask for more with --timeout"}
 	}
 	return &api.Error{Code: api.Failed, What: err.Error()}
 }

@@ -430,3 +430,13 @@ func TestSince(t *testing.T) {
 		t.Error("since(yesterday) was taken")
 	}
 }
+
+func TestProblem_of_the_store_is_told_when_a_time_ran_out_in_it(t *testing.T) {
+	err := &store.Error{Kind: store.Uncertain, What: "commit set", Why: "no answer came", Do: "Look, then ask again", Err: context.DeadlineExceeded}
+	if e := problem(err); e.Why != err.Why || e.Do != err.Do {
+		t.Errorf("%+v", e)
+	}
+	if e := problem(context.DeadlineExceeded); e.What != "time ran out" {
+		t.Errorf("%+v", e)
+	}
+}

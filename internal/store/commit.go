@@ -183,8 +183,15 @@ func (s *Store) transact(ctx context.Context, what string, ifs []clientv3.Cmp, t
 			return nil, err
 		}
 		if err := s.catchUp(ctx); err != nil { // the leader is lost again, most likely
-			if ctx.Err() != nil || s.Err() != nil || time.Since(begin) > busyLimit {
+			switch {
+			case ctx.Err() != nil || s.Err() != nil:
 				return nil, &unsentError{errors.Join(s.Err(), err)}
+			case time.Since(begin) > busyLimit: // it is there, and says nothing: it may be cut off, and not know it yet
+				_, since, _, _ := s.pulse.now()
+				if since.IsZero() {
+					since = begin
+				}
+				return nil, s.noMajority(what, since)
 			}
 			continue
 		}
@@ -207,7 +214,7 @@ func (s *Store) catchUp(ctx context.Context) error {
 	if !s.pulse.behind.Load() {
 		return nil
 	}
-	limit, cancel := context.WithTimeout(ctx, lostLimit)
+	limit, cancel := context.WithTimeout(ctx, leaderLimit)
 	defer cancel()
 	res, err := s.engine.client.Get(limit, schemaKey)
 	if err == nil {

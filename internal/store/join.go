@@ -77,7 +77,7 @@ func (s *Store) join(ctx context.Context, dir string) (j *Join, how *joining, er
 			return nil, nil, fileError(what, dir, err)
 		}
 	}
-	all, err := membersAt(ctx, j.Peers, s.opt.Peer)
+	all, err := membersWith(ctx, j.ID, j.Peers, s.opt.Peer)
 	if err != nil {
 		return nil, nil, &Error{
 			Kind: NoMajority, What: what, Err: err,
@@ -171,6 +171,39 @@ func (g *engine) whyStopped() error {
 		return gone
 	}
 	return errors.New("etcd stopped by itself")
+}
+
+// knownLimit is how long a new member waits until those that it asks have heard of it: one may be behind the others.
+const knownLimit = 5 * time.Second
+
+// membersWith asks the members at the URLs, each, until one of them knows that member, and returns what it, or the last one, says.
+func membersWith(ctx context.Context, id string, urls []string, f PeerFiles) (all []*membership.Member, err error) {
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for begin := time.Now(); ; {
+		var problems []error
+		for _, u := range urls {
+			says, err := membersAt(ctx, []string{u}, f)
+			if err != nil {
+				problems = append(problems, err)
+				continue
+			}
+			if all = says; slices.ContainsFunc(all, func(m *membership.Member) bool { return m.ID.String() == id }) {
+				return all, nil
+			}
+		}
+		if len(problems) == len(urls) {
+			return nil, errors.Join(problems...)
+		}
+		if time.Since(begin) > knownLimit {
+			return all, nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // membersAt asks the members at the URLs, one after the other, who the members are.
