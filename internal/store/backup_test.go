@@ -50,7 +50,7 @@ func restored(t testing.TB, file []byte) *Store {
 // recordsOf are all change records of a store.
 func recordsOf(t testing.TB, s *Store) []*record {
 	t.Helper()
-	_, records, err := s.load(t.Context(), 0)
+	_, records, err := s.load(t.Context(), lacks{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,18 +15,21 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
 )
 
 // The limits of one commit. Both are far above etcd's defaults, so that a change of 100,000 nodes stays one transaction;
@@ -63,7 +66,7 @@ type engine struct {
 	etcd   *embed.Etcd
 	once   sync.Once
 
-	closing atomic.Bool
+	closing chan struct{}
 	running sync.WaitGroup
 
 	mu     sync.Mutex
@@ -86,7 +89,7 @@ type memberConfig struct {
 // startEngine starts the member and waits until it serves, or, in a pool, until it is clear that there is no majority to serve with. etcd ends
 // the process or panics when it meets a damaged file; both become the error here.
 func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine, error) {
-	g := &engine{failed: make(chan struct{}), files: m.files, dir: filepath.Dir(m.dir), reads: []clientv3.OpOption{clientv3.WithSerializable()}}
+	g := &engine{failed: make(chan struct{}), closing: make(chan struct{}), files: m.files, dir: filepath.Dir(m.dir), reads: []clientv3.OpOption{clientv3.WithSerializable()}}
 	lg := zap.New(&zapToSlog{log: log}, zap.WithFatalHook(giveUp{g}), zap.WithPanicHook(giveUp{g}))
 
 	cfg := embed.NewConfig()
@@ -146,6 +149,7 @@ func startEngine(ctx context.Context, m memberConfig, log *slog.Logger) (*engine
 	g.member = g.etcd.Server
 	peers := peerHandler(lg, g.member, urls)
 	g.client = v3client.New(g.member)
+	g.client.KV = clientv3.NewKVFromKVClient(&guard{adapter.KvServerToKvClient(v3rpc.NewQuotaKVServer(g.member)), g}, g.client)
 	g.running.Go(g.attend)
 	if m.mount != nil {
 		m.mount(peers)
@@ -208,6 +212,51 @@ func (g *engine) await(ctx context.Context, pool bool) error {
 	}
 }
 
+// guard keeps reads from a member that has stopped: etcd does not, and they panic on its closed database.
+type guard struct {
+	pb.KVClient
+	g *engine
+}
+
+func (u *guard) Range(ctx context.Context, in *pb.RangeRequest, opts ...grpc.CallOption) (*pb.RangeResponse, error) {
+	return guarded(ctx, u.g, func() (*pb.RangeResponse, error) { return u.KVClient.Range(ctx, in, opts...) })
+}
+
+func (u *guard) Txn(ctx context.Context, in *pb.TxnRequest, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
+	return guarded(ctx, u.g, func() (*pb.TxnResponse, error) { return u.KVClient.Txn(ctx, in, opts...) })
+}
+
+// guarded asks a member that runs. For one that stopped, or stops meanwhile, the answer is why.
+func guarded[T any](ctx context.Context, g *engine, ask func() (T, error)) (out T, err error) {
+	defer func() {
+		select {
+		case <-g.member.StoppingNotify():
+			if r := recover(); r != nil {
+				err = g.stopped(ctx)
+			}
+		default:
+		}
+	}()
+	select {
+	case <-g.member.StoppingNotify():
+		return out, g.stopped(ctx)
+	default:
+		return ask()
+	}
+}
+
+// stopped waits until it is known why the member stopped.
+func (g *engine) stopped(ctx context.Context) error {
+	select {
+	case <-g.closing:
+		return errors.New("the store is closed")
+	case <-g.failed:
+		return g.failure()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // campaign makes a member that has no leader ask for votes at once: a lone one elects itself so, without waiting for an election time. It waits
 // until raft knows that what it has committed is applied: before that raft looks through its log for changes of the pool, and panics
 // where etcd has let go of entries meanwhile. etcd tells raft's own view by expvar only, and only that of the member that was started last: another
@@ -226,7 +275,9 @@ func (g *engine) campaign(ctx context.Context) {
 // attend notices that the member stopped by itself.
 func (g *engine) attend() {
 	<-g.member.StopNotify()
-	if !g.closing.Load() {
+	select {
+	case <-g.closing:
+	default:
 		g.fail(g.whyStopped())
 	}
 }
@@ -250,7 +301,7 @@ func (g *engine) failure() error {
 // nothing (etcd's own Close panics then).
 func (g *engine) close(grace time.Duration) {
 	g.once.Do(func() {
-		g.closing.Store(true)
+		close(g.closing)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -309,7 +360,15 @@ func (z *zapToSlog) With(f []zapcore.Field) zapcore.Core {
 	return &zapToSlog{z.log, append(z.fields[:len(z.fields):len(z.fields)], f...)}
 }
 
+// unpublished is what a member says whose name and addresses are not in the pool's log yet, and, while it has much to catch up on, says again and again
+// without a pause.
+const unpublished = "failed to publish local member to cluster through raft"
+
 func (z *zapToSlog) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Message == unpublished {
+		time.Sleep(tick) // it is in etcd's loop
+		return c
+	}
 	if z.Enabled(e.Level) && !quiet[e.Message] && !strings.HasSuffix(e.Message, early) {
 		return c.AddCore(e, z)
 	}

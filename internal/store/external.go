@@ -76,7 +76,7 @@ func connect(ctx context.Context, x *External, log *slog.Logger) (*engine, error
 	}
 	switch {
 	case err == nil:
-		return &engine{client: c, failed: make(chan struct{})}, nil
+		return &engine{client: c, failed: make(chan struct{}), closing: make(chan struct{})}, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty):

@@ -164,9 +164,9 @@ func (g *engine) whyStopped() error {
 			urls = append(urls, m.PeerURLs...)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*knownLimit)
 	defer cancel()
-	all, err := membersAt(ctx, urls, g.files)
+	all, err := membersWith(ctx, self.String(), urls, g.files)
 	if err == nil && !slices.ContainsFunc(all, func(m *membership.Member) bool { return m.ID == self }) {
 		return gone
 	}

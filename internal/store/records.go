@@ -60,12 +60,28 @@ func encodeRecord(c *model.Change) ([]byte, error) {
 }
 
 func readRecord(kv *mvccpb.KeyValue) (*record, error) {
-	r := new(record)
-	if len(kv.Value) == 0 { // keeps a transaction out, see settle
-		r.void = true
-	} else if err := json.Unmarshal(kv.Value, r); err != nil {
-		return nil, fmt.Errorf("document %s: %w", kv.Key, err)
+	r, err := newRecord(kv)
+	if err == nil {
+		err = r.read(kv)
 	}
+	return r, err
+}
+
+// read reads what the record says.
+func (r *record) read(kv *mvccpb.KeyValue) error {
+	if r.void {
+		return nil
+	}
+	if err := json.Unmarshal(kv.Value, r); err != nil {
+		return fmt.Errorf("document %s: %w", kv.Key, err)
+	}
+	r.Revision = model.Revision(kv.ModRevision)
+	return nil
+}
+
+// newRecord is a record as far as its key says.
+func newRecord(kv *mvccpb.KeyValue) (*record, error) {
+	r := &record{void: len(kv.Value) == 0} // keeps a transaction out, see settle
 	var number string
 	r.family, number, _ = strings.Cut(strings.TrimPrefix(string(kv.Key), prefix), "/")
 	number, _, _ = strings.Cut(number, "-")
@@ -192,9 +208,9 @@ func (s *Store) familyOf(name string) *family {
 	return s.changes
 }
 
-// recordsSince reads the records of that revision and later, in the order of their revisions. All are read at one revision: what comes
+// recordsSince reads the records of which the journals lack something, in the order of their revisions. All are read at one revision: what comes
 // meanwhile is in none, or a journal would go over what it has not got yet.
-func (s *Store) recordsSince(ctx context.Context, since model.Revision) ([]*record, error) {
+func (s *Store) recordsSince(ctx context.Context, lack lacks) ([]*record, error) {
 	var out []*record
 	rev := int64(0)
 	for _, f := range []*family{s.changes, s.told} {
@@ -202,7 +218,7 @@ func (s *Store) recordsSince(ctx context.Context, since model.Revision) ([]*reco
 		for more := true; more; {
 			res, err := s.engine.client.Get(ctx, from, append([]clientv3.OpOption{
 				clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix + f.name + "/")), clientv3.WithRev(rev),
-				clientv3.WithMinModRev(int64(since)), clientv3.WithLimit(page),
+				clientv3.WithMinModRev(int64(lack.since())), clientv3.WithLimit(page),
 			}, s.engine.reads...)...)
 			if err != nil {
 				return nil, err
@@ -211,12 +227,15 @@ func (s *Store) recordsSince(ctx context.Context, since model.Revision) ([]*reco
 				rev = res.Header.Revision
 			}
 			for _, kv := range res.Kvs {
+				from = string(kv.Key) + "\x00"
+				if !lack.has(kv) {
+					continue
+				}
 				r, err := readRecord(kv)
 				if err != nil {
 					return nil, err
 				}
 				out = append(out, r)
-				from = string(kv.Key) + "\x00"
 			}
 			more = res.More
 		}

@@ -85,7 +85,7 @@ func TestMissedRecordsAreOfOneRevision(t *testing.T) {
 		}
 	}}
 	before := s.Snapshot().Revision
-	records, err := s.recordsSince(t.Context(), 0)
+	records, err := s.recordsSince(t.Context(), lacks{})
 	if err != nil || len(records) != 1 || records[0].Revision > before {
 		t.Errorf("%d records, %v, want the one of before", len(records), err)
 	}

@@ -213,7 +213,7 @@ func TestOpenOfSchema1(t *testing.T) {
 		if d := cmp.Diff(events, got); d != "" {
 			t.Errorf("events, -want +got:\n%s", d)
 		}
-		_, records, err := s.load(t.Context(), 0)
+		_, records, err := s.load(t.Context(), lacks{})
 		if err != nil || len(records) != len(revs) {
 			t.Errorf("%d records, %v, want %d", len(records), err, len(revs))
 		}

@@ -235,7 +235,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.openJournals(ctx); err != nil {
 		return err
 	}
-	w, records, err := s.load(ctx, s.toldSince())
+	w, records, err := s.load(ctx, s.lacking())
 	if err != nil {
 		return s.unread(ctx, err)
 	}
@@ -307,6 +307,8 @@ func (s *Store) unread(ctx context.Context, err error) error {
 		return ctx.Err()
 	case x != nil && errors.As(err, new(*brokenError)):
 		return x.silent(err)
+	case x == nil && s.engine.failure() != nil: // it stopped meanwhile
+		err = s.engine.failure()
 	}
 	return s.damaged(err)
 }

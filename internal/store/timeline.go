@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"muster/internal/model"
 )
 
@@ -95,9 +97,21 @@ func (s *Store) closeJournals() error {
 	return errors.Join(errs...)
 }
 
-// toldSince is the revision from which on the journals may lack something.
-func (s *Store) toldSince() model.Revision {
-	return model.Revision(min(s.events.since(), s.audit.since()) >> partBits)
+// lacks says from which revision on the journals may lack something. The zero value says that they lack everything.
+type lacks struct{ events, changes model.Revision }
+
+func (s *Store) lacking() lacks {
+	return lacks{events: model.Revision(s.events.since() >> partBits), changes: model.Revision(s.audit.since() >> partBits)}
+}
+
+// since is the revision before which they lack nothing.
+func (l lacks) since() model.Revision { return min(l.events, l.changes) }
+
+// has says that the journals may lack something of a record. Most changes have no events; where there were none for long, all that
+// the records of changes say since then is in the audit trail, and reading them would be in vain.
+func (l lacks) has(kv *mvccpb.KeyValue) bool {
+	rev := model.Revision(kv.ModRevision)
+	return rev >= l.changes || rev >= l.events && bytes.Contains(kv.Value, []byte(`"events":[`))
 }
 
 // mendJournals puts back what damaged lines of the journals said.
@@ -129,7 +143,7 @@ func (s *Store) tellLocked(r *record) {
 	r.lines(func(seq int64, l *changeLine) { s.audit.append(seq, l) }, func(seq int64, e *model.Event) { s.events.append(seq, e) })
 }
 
-// tellRecords adds what the journals lack of the records, all that are kept since toldSince. Where records were removed
+// tellRecords adds what the journals lack of the records, all that are kept of what is lacking. Where records were removed
 // before the timeline had them, it says so.
 func (s *Store) tellRecords(records []*record) {
 	s.telling.Lock()
@@ -141,6 +155,11 @@ func (s *Store) tellAllLocked(records []*record) {
 	told := model.Revision((s.events.since() - 1) >> partBits)
 	hole := max(s.changes.hole(told), s.told.hole(told))
 	lost := s.changes.hole(model.Revision((s.audit.since() - 1) >> partBits))
+	gap := func() {
+		seq := int64(hole)<<partBits - 1
+		s.events.append(seq, &gapLine{Seq: seq, Gap: true})
+		hole = 0
+	}
 	for _, r := range records {
 		if lost > 0 && r.Revision >= lost {
 			s.log.Warn("store: the audit trail of this manager lacks changes: they were no longer kept when it asked for them", "before", lost)
@@ -149,11 +168,12 @@ func (s *Store) tellAllLocked(records []*record) {
 			lost = 0
 		}
 		if hole > 0 && r.Revision >= hole {
-			seq := int64(hole)<<partBits - 1
-			s.events.append(seq, &gapLine{Seq: seq, Gap: true})
-			hole = 0
+			gap()
 		}
 		s.tellLocked(r)
+	}
+	if hole > 0 { // no record after it had events
+		gap()
 	}
 }
 
@@ -161,7 +181,7 @@ func (s *Store) tellAllLocked(records []*record) {
 func (s *Store) tellMissed(ctx context.Context) error {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	records, err := s.recordsSince(ctx, s.toldSince())
+	records, err := s.recordsSince(ctx, s.lacking())
 	if err != nil {
 		return fmt.Errorf("change records: %w", err)
 	}

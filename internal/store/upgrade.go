@@ -83,7 +83,7 @@ func (s *Store) upgradeEvents(ctx context.Context) error {
 
 // convert writes the new journals of the old one, with what that lacks of the change records in etcd. It returns false when the journal is none of schema 1.
 func (s *Store) convert(ctx context.Context, from, toEvents, toAudit string) (done bool, err error) {
-	records, err := s.recordsSince(ctx, 0)
+	records, err := s.recordsSince(ctx, lacks{})
 	if err != nil {
 		return false, err
 	}

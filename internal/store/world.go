@@ -45,11 +45,11 @@ type doc struct {
 
 func docKey(op model.Op) string { return string(op.Kind) + "/" + op.Name }
 
-// load reads the whole world at one revision, and the records of the changes of revision since and later, in the order of their
+// load reads the whole world at one revision, and the records of which the journals lack something, in the order of their
 // revisions. It begins again when others write so much meanwhile that the revision is not kept.
-func (s *Store) load(ctx context.Context, since model.Revision) (w *world, records []*record, err error) {
+func (s *Store) load(ctx context.Context, lack lacks) (w *world, records []*record, err error) {
 	for {
-		w, records, err = s.loadOnce(ctx, since)
+		w, records, err = s.loadOnce(ctx, lack)
 		if !errors.Is(err, rpctypes.ErrCompacted) || ctx.Err() != nil {
 			return w, records, err
 		}
@@ -57,7 +57,7 @@ func (s *Store) load(ctx context.Context, since model.Revision) (w *world, recor
 	}
 }
 
-func (s *Store) loadOnce(ctx context.Context, since model.Revision) (*world, []*record, error) {
+func (s *Store) loadOnce(ctx context.Context, lack lacks) (*world, []*record, error) {
 	w := &world{docs: new(btree.Map[string, doc]), next: make(chan struct{}), live: make(map[model.ManagerName]bool)}
 	var (
 		ops     []model.Op
@@ -85,12 +85,15 @@ func (s *Store) loadOnce(ctx context.Context, since model.Revision) (*world, []*
 				ops, revs = append(ops, got[i]), append(revs, mod)
 				continue
 			}
-			r, err := readRecord(kv)
+			r, err := newRecord(kv)
 			if err != nil {
 				return nil, nil, err
 			}
 			sizes[r.family] = append(sizes[r.family], recordSize{r.order, r.Revision, int64(len(kv.Value)), time.Now()})
-			if mod >= since {
+			if lack.has(kv) {
+				if err := r.read(kv); err != nil {
+					return nil, nil, err
+				}
 				records = append(records, r)
 			}
 		}
@@ -232,7 +235,7 @@ func (s *Store) readAgain(ctx context.Context) error {
 		return err
 	}
 	old := s.world.Load()
-	w, records, err := s.load(ctx, s.toldSince())
+	w, records, err := s.load(ctx, s.lacking())
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func TestLoadIsOfOneRevision(t *testing.T) {
 		i++
 		commit(t, s, change("set", node("n000000", "n", fmt.Sprint(i)), node(fmt.Sprintf("n%06d", page+4), "n", fmt.Sprint(i))))
 	}}
-	w, _, err := s.load(t.Context(), 0)
+	w, _, err := s.load(t.Context(), lacks{})
 	if err != nil || i < 2 {
 		t.Fatalf("%d pages, %v", i, err)
 	}
@@ -80,7 +80,7 @@ func TestLoadBeginsAgainWhenItsRevisionIsNotKept(t *testing.T) {
 			}
 		}
 	}}
-	w, _, err := s.load(t.Context(), 0)
+	w, _, err := s.load(t.Context(), lacks{})
 	if err != nil {
 		t.Fatalf("after %d reads: %v", reads, err)
 	}
@@ -95,7 +95,7 @@ func TestAWorldThatIsReadAgainKnowsWhatWasRemoved(t *testing.T) {
 	base := commit(t, s, change("node add", node("a"), node("b")))
 	old := s.world.Load()
 	commit(t, s, change("node remove", model.Op{Kind: model.KindNode, Name: "a"}))
-	w, _, err := s.load(t.Context(), base+1)
+	w, _, err := s.load(t.Context(), lacks{events: base + 1, changes: base + 1})
 	if err != nil {
 		t.Fatal(err)
 	}
