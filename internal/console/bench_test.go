@@ -79,12 +79,7 @@ func benchConsoles(b *testing.B, n, rate int) {
 	defer stop()
 	for i := range n {
 		set(b, h, model.NodeName(fmt.Sprint("n", i)), "k", func(ctx context.Context) (Stream, error) {
-			var d net.Dialer
-			c, err := d.DialContext(ctx, "unix", filepath.Join(dir, fmt.Sprint("c", i)))
-			if err != nil {
-				return nil, err
-			}
-			return pipe{c, nil}, nil
+			return Dial(ctx, model.ConsoleSource{Network: "unix", Address: filepath.Join(dir, fmt.Sprint("c", i))})
 		})
 	}
 	watched := rules(b)

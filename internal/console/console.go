@@ -2,7 +2,7 @@
 // read, searched by time and played back.
 //
 //	           Source ──► Stream (serial over LAN; a socket: [Dial])
-//	                        │ one goroutine per console
+//	                        │ one goroutine per console, for sockets one in all
 //	                        ▼
 //	watchers ◄────────  ring of unsaved bytes (1…64 KiB)
 //	                        │ every 0.5 s, all consoles in one write and one fdatasync
@@ -156,6 +156,7 @@ type Hub struct {
 	root *os.Root // of o.Dir, nil without one
 	rate *rate.Limiter
 	rec  *recorder // nil without Dir
+	poll *poller   // set while Run runs
 
 	mu       sync.Mutex
 	consoles map[model.NodeName]*console
@@ -189,6 +190,8 @@ func New(o Options) (*Hub, error) {
 // records until ctx ends; it returns when every stream is closed and every byte is on disk. It is called once.
 func (h *Hub) Run(ctx context.Context) error {
 	var all, keeper sync.WaitGroup
+	h.poll = &poller{ctx: ctx}
+	defer h.poll.close()
 	stop := func() {}
 	if h.rec != nil {
 		defer h.root.Close()

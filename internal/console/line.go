@@ -208,7 +208,7 @@ func refused(err error) bool {
 func (c *console) connect(ctx context.Context, a *attempts) (held bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, key, err := c.dial(ctx, cancel, a)
+	s, conn, key, err := c.dial(ctx, cancel, a)
 	if err == nil {
 		held = true
 		c.up(a)
@@ -217,7 +217,11 @@ func (c *console) connect(ctx context.Context, a *attempts) (held bool, err erro
 			s.Close()
 			close(closed)
 		})
-		err = c.pump(s)
+		if conn != nil {
+			err = c.h.poll.pump(c, conn)
+		} else {
+			err = c.pump(s)
+		}
 		c.look.end()
 		c.mu.Lock()
 		c.stream = nil
@@ -240,8 +244,8 @@ func (c *console) connect(ctx context.Context, a *attempts) (held bool, err erro
 	return held, err
 }
 
-// dial makes a connection, when its turn has come; key is that of the source that was asked.
-func (c *console) dial(ctx context.Context, cancel context.CancelFunc, a *attempts) (_ Stream, key string, _ error) {
+// dial makes a connection, when its turn has come; key is that of the source that was asked, conn is not nil when the poller is to read it.
+func (c *console) dial(ctx context.Context, cancel context.CancelFunc, a *attempts) (s Stream, conn *socket, key string, err error) {
 	select {
 	case <-c.changed:
 	default:
@@ -252,17 +256,18 @@ func (c *console) dial(ctx context.Context, cancel context.CancelFunc, a *attemp
 	src, key := c.source, c.key
 	c.mu.Unlock()
 	if err := c.h.rate.Wait(ctx); err != nil {
-		return nil, key, err
+		return nil, nil, key, err
 	}
 	timeout := time.AfterFunc(c.h.o.ConnectTimeout, cancel)
-	s, err := src(ctx)
+	s, err = src(ctx)
 	inTime := timeout.Stop()
 	switch {
 	case err != nil && !inTime:
-		return nil, key, errTimeout
+		return nil, nil, key, errTimeout
 	case err != nil:
-		return nil, key, err
+		return nil, nil, key, err
 	}
+	s, conn = c.h.poll.adopt(s)
 	c.mu.Lock()
 	ok := ctx.Err() == nil && c.key == key
 	if ok {
@@ -271,9 +276,9 @@ func (c *console) dial(ctx context.Context, cancel context.CancelFunc, a *attemp
 	c.mu.Unlock()
 	if !ok {
 		s.Close()
-		return nil, key, errTimeout
+		return nil, nil, key, errTimeout
 	}
-	return s, key, nil
+	return s, conn, key, nil
 }
 
 // pump records what the stream gives. Its buffer is small while little comes: there may be ten thousand of them.
@@ -284,9 +289,7 @@ func (c *console) pump(s Stream) error {
 	for {
 		n, err := s.Read(buf)
 		if n > 0 {
-			c.tellLost()
-			c.add(output, buf[:n])
-			c.look.feed(buf[:n])
+			c.take(buf[:n])
 		}
 		if err != nil {
 			return err
@@ -302,6 +305,20 @@ func (c *console) pump(s Stream) error {
 			}
 		}
 	}
+}
+
+// take records what a stream gave.
+func (c *console) take(p []byte) {
+	c.tellLost()
+	c.add(output, p)
+	c.look.feed(p)
+}
+
+// full says that there is no room for n bytes before the disk has some.
+func (c *console) full(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ring.high+int64(n)-c.flushed > ringMax
 }
 
 // add appends output to the stream, wakes the watchers and tells the recorder. It waits for the disk only when the memory for

@@ -35,9 +35,13 @@ func Dial(ctx context.Context, s model.ConsoleSource) (Stream, error) {
 
 // socketLine is a socket that carries the bytes of the line and nothing else.
 type socketLine struct {
-	net.Conn
+	conn   io.ReadWriteCloser
 	source model.ConsoleSource
 }
+
+func (l socketLine) Read(p []byte) (int, error)  { return l.conn.Read(p) }
+func (l socketLine) Write(p []byte) (int, error) { return l.conn.Write(p) }
+func (l socketLine) Close() error                { return l.conn.Close() }
 
 func (l socketLine) Break() error {
 	return &Error{l.source.String(), "a plain socket carries no break", "Use telnet:host:port where the terminal server offers it"}
