@@ -17,6 +17,9 @@ import (
 // for each line.
 const gather = 20 * time.Millisecond
 
+// burst is how much of a socket, in bytes, is more than a person or a slow line says at once: more is about to come.
+const burst = 4 << 10
+
 // poller reads the consoles that are sockets, all with one goroutine and one epoll(7) instance. A line costs one read(2) then; a goroutine for each costs two,
 // and being woken.
 type poller struct {
@@ -37,6 +40,7 @@ type polled struct {
 	c    *console
 	conn *socket
 	lost chan error // why it is over, once
+	busy sync.Mutex // held while what was read is recorded
 }
 
 // open starts the reading.
@@ -83,15 +87,16 @@ func (p *poller) run() {
 		if err != nil { // the context has ended
 			return
 		}
+		more := n == len(events)
 		for _, e := range events[:n] {
 			p.mu.Lock()
 			l := p.lines[e.Fd]
 			p.mu.Unlock()
-			if l != nil {
-				p.read(l, buf)
+			if l != nil && p.read(l, buf) {
+				more = true
 			}
 		}
-		if n == len(events) {
+		if more {
 			continue
 		}
 		pause.Reset(gather)
@@ -103,43 +108,68 @@ func (p *poller) run() {
 	}
 }
 
-// read records what a socket has. One whose memory is full waits for the disk by itself.
-func (p *poller) read(l *polled, buf []byte) {
+// read records what a socket has, and says whether there may be more. One with so much that the disk has to be waited for is read apart.
+func (p *poller) read(l *polled, buf []byte) (more bool) {
 	if l.c.full(len(buf)) {
-		l.conn.use(func(fd int) { _ = p.watch(unix.EPOLL_CTL_MOD, fd, 0) })
-		go func() {
-			_ = l.c.flush(true) // a failure shows in info and in the record, and the recorder logs it
-			l.conn.use(func(fd int) { _ = p.watch(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN) })
-		}()
-		return
+		l.conn.use(func(fd int) { _ = p.watch(unix.EPOLL_CTL_DEL, fd) })
+		p.running.Go(func() { p.readApart(l) })
+		return false
 	}
+	n, _ := p.readOnce(l, buf)
+	return n >= burst
+}
+
+func (p *poller) readApart(l *polled) {
+	buf := make([]byte, ringMax/2)
+	for {
+		switch n, err := p.readOnce(l, buf); {
+		case err != nil:
+			return
+		case n == 0:
+			l.conn.use(func(fd int) { _ = p.watch(unix.EPOLL_CTL_ADD, fd) })
+			return
+		}
+	}
+}
+
+// readOnce reads once. An error says that the socket is read no more; nothing read is none.
+func (p *poller) readOnce(l *polled, buf []byte) (int, error) {
+	l.busy.Lock()
+	defer l.busy.Unlock()
 	n, err := l.conn.Read(buf)
 	if n > 0 {
 		l.c.take(buf[:n])
 	}
-	if err != nil && !errors.Is(err, errNothing) {
+	if errors.Is(err, errNothing) {
+		return 0, nil
+	}
+	if err != nil {
 		l.conn.use(func(int) { p.drop(l.conn, err) })
 	}
+	return n, err
 }
 
-func (p *poller) watch(op, fd int, events uint32) error {
-	return unix.EpollCtl(p.fd, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+func (p *poller) watch(op, fd int) error {
+	return unix.EpollCtl(p.fd, op, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
 // pump records what the socket gives until it is lost.
 func (p *poller) pump(c *console, conn *socket) error {
-	l := &polled{c, conn, make(chan error, 1)}
+	l := &polled{c: c, conn: conn, lost: make(chan error, 1)}
 	err := net.ErrClosed
 	conn.use(func(fd int) {
 		p.mu.Lock()
 		p.lines[int32(fd)] = l
 		p.mu.Unlock()
-		err = p.watch(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN)
+		err = p.watch(unix.EPOLL_CTL_ADD, fd)
 	})
 	if err != nil {
 		return err
 	}
-	return <-l.lost
+	err = <-l.lost
+	l.busy.Lock() // what was read is recorded
+	defer l.busy.Unlock()
+	return err
 }
 
 // drop ends the reading of a socket that is not closed yet.
@@ -149,7 +179,7 @@ func (p *poller) drop(s *socket, why error) {
 	delete(p.lines, int32(s.fd))
 	p.mu.Unlock()
 	if l != nil {
-		_ = p.watch(unix.EPOLL_CTL_DEL, s.fd, 0)
+		_ = p.watch(unix.EPOLL_CTL_DEL, s.fd)
 		l.lost <- why
 	}
 }

@@ -650,6 +650,21 @@ func TestTail_passes_over_what_a_packed_file_has(t *testing.T) {
 }
 
 func TestRecord_burst_loses_no_line(t *testing.T) {
+	for name, dial := range map[string]func(context.Context, string) (Stream, error){
+		"of any stream": func(ctx context.Context, sock string) (Stream, error) {
+			var d net.Dialer
+			c, err := d.DialContext(ctx, "unix", sock)
+			return pipe{c, newMachine()}, err
+		},
+		"of a socket": func(ctx context.Context, sock string) (Stream, error) {
+			return Dial(ctx, model.ConsoleSource{Network: "unix", Address: sock})
+		},
+	} {
+		t.Run(name, func(t *testing.T) { recordBurst(t, dial) })
+	}
+}
+
+func recordBurst(t *testing.T, dial func(ctx context.Context, sock string) (Stream, error)) {
 	const size = 100 << 20
 	h, stop := startHub(t, Options{Dir: t.TempDir(), Rotate: 16 << 20})
 	sock := filepath.Join(t.TempDir(), "c")
@@ -658,11 +673,7 @@ func TestRecord_burst_loses_no_line(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	set(t, h, "r1n1", "k", func(ctx context.Context) (Stream, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "unix", sock)
-		return pipe{c, newMachine()}, err
-	})
+	set(t, h, "r1n1", "k", func(ctx context.Context) (Stream, error) { return dial(ctx, sock) })
 	h.SetAlarms("r1n1", rules(t))
 	c, err := l.Accept()
 	if err != nil {
