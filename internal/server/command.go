@@ -59,6 +59,12 @@ etcd that the site runs already.`,
 					cfg.Outside = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), outsideFD)
 				}
 			}
+			if cfg.ConsoleDays < 1 || cfg.ConsoleDays > 36500 || cfg.ConsoleGiB < 1 || cfg.ConsoleGiB > 1<<20 {
+				return &api.Error{
+					Code: api.Usage, What: "serve", Why: fmt.Sprintf("--console-days %d and --console-gib %d are not both from 1 on", cfg.ConsoleDays, cfg.ConsoleGiB),
+					Do: "Give at least one day and one GiB; console.record=false on nodes or groups records nothing of theirs",
+				}
+			}
 			log, err := logger(cmd.ErrOrStderr(), level)
 			if err != nil {
 				return err
@@ -95,6 +101,8 @@ etcd that the site runs already.`,
 	f.StringSliceVar(&cfg.Boot, "boot", nil, "interface on which to answer DHCP, TFTP and boot HTTP; may be repeated")
 	f.StringSliceVar(&cfg.Listen, "listen", nil, fmt.Sprintf("address:port of the TLS API (default port %d on the boot interfaces, else on 127.0.0.1)", APIPort))
 	f.IntVar(&cfg.HTTPPort, "http-port", HTTPPort, "port of boot scripts, kernels and initramfs on the boot interfaces")
+	f.IntVar(&cfg.ConsoleDays, "console-days", 90, "for how many `days` what consoles printed is kept")
+	f.IntVar(&cfg.ConsoleGiB, "console-gib", 8, "how many `GiB` of what consoles printed are kept, compressed; the oldest go first")
 	f.StringVar(&cfg.SiteKey.File, "site-key-file", "", "`file` of 32 random bytes that unlocks the secrets, such as a credential of systemd; default: the key lies in the data directory")
 	f.BoolVar(&ask, "passphrase", false, "unlock the secrets with a passphrase: asked for on a terminal, else one line of standard input")
 	c.MarkFlagsMutuallyExclusive("site-key-file", "passphrase")

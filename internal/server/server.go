@@ -45,6 +45,8 @@ type Config struct {
 	Listen []string
 	// HTTPPort serves boot scripts, kernels and initramfs on the boot interfaces; 0 is 7080.
 	HTTPPort int
+	// ConsoleDays and ConsoleGiB limit what consoles printed and is kept: how long ago, and how much of all together; 0 is 90 days and 8 GiB.
+	ConsoleDays, ConsoleGiB int
 	// Outside is the path of a network namespace with a way to the package mirrors, for image builds; empty is ours.
 	Outside string
 	// Node is the node program that image builds put into images.
@@ -140,7 +142,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer s.closeDrivers()
-	if s.consoles, err = console.New(console.Options{Dir: filepath.Join(cfg.Data, "console"), Log: s.log, Alarm: s.consoleAlarm}); err != nil {
+	s.consoles, err = console.New(console.Options{
+		Dir: filepath.Join(cfg.Data, "console"), Log: s.log, Alarm: s.consoleAlarm,
+		KeepFor: time.Duration(cfg.ConsoleDays) * 24 * time.Hour, KeepBytes: int64(cfg.ConsoleGiB) << 30,
+	})
+	if err != nil {
 		return err
 	}
 
