@@ -75,6 +75,7 @@ func TestFirstLight_bios(t *testing.T) {
 		}
 		s.refused(1, []string{"run", "r1n2", "--", "exit 7"}, "7")
 	})
+	t.Run("jobs", s.jobs)
 	t.Run("console", func(t *testing.T) {
 		s := s.in(t)
 		log := s.must("console", "r1n1", "--log")
@@ -128,6 +129,32 @@ func TestFirstLight_uefi(t *testing.T) {
 	}
 	if out := s.must("run", "r1n1", "--", "test -d /sys/firmware/efi && echo by UEFI"); !strings.Contains(out, "by UEFI") {
 		t.Errorf("it did not boot by UEFI: %s", out)
+	}
+}
+
+// jobs runs steps on machines that are up: what they print, one that never ends, one whose node is reset meanwhile.
+func (s *site) jobs(t *testing.T) {
+	s = s.in(t)
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	s.must("job", "set", "hello", script("10-say.sh", `. "$MUSTER_LIB"; cat; say "$MUSTER_NODE at $(attr net.boot.address)"`))
+	out := s.must("job", "run", "r1n[1-3]", "hello")
+	for _, want := range []string{"r1n1 at 10.", "r1n2 at 10.", "r1n3 at 10."} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	s.must("job", "set", "forever", script("10-wait.sh", "echo waiting; setsid sleep 4321 & sleep 4321"), "--time-limit", "2s")
+	s.refused(1, []string{"job", "run", "r1n2", "forever"}, "step wait: its time of 2s was up")
+	s.refused(1, []string{"run", "r1n2", "--", "pgrep -f '^sleep 4321'"}, "exit status 1")
+	if out := s.must("job", "log", "r1n2"); !strings.Contains(out, "waiting\n") || !strings.Contains(out, "forever/wait: failed after") {
+		t.Errorf("the log of the step:\n%s", out)
 	}
 }
 

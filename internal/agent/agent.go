@@ -28,6 +28,8 @@ const (
 	runDir       = "/run/muster"
 	identityFile = runDir + "/node.json"
 	reportedFile = runDir + "/reported"
+	lastWorkFile = runDir + "/work"
+	jobsDir      = "/var/lib/muster/jobs" // what is remembered of steps lasts as long as the system's file system does
 )
 
 // failure is why a boot cannot go on, with what a person should look at.

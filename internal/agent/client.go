@@ -45,7 +45,7 @@ func newClient(server, pin string, cert *tls.Certificate) *client {
 	return &client{server: server, http: &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig: conf, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: 30 * time.Second,
-			ReadBufferSize: 64 << 10, MaxIdleConnsPerHost: 1, IdleConnTimeout: 2 * time.Minute, DisableCompression: true,
+			ReadBufferSize: 64 << 10, MaxIdleConnsPerHost: 2, IdleConnTimeout: 2 * time.Minute, DisableCompression: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"muster/internal/api"
@@ -31,6 +32,10 @@ func Run(ctx context.Context, log io.Writer) error {
 		return err
 	}
 	a := &agent{id: id, path: identityFile, reported: reportedFile, root: "/", log: log, beat: defaultBeat}
+	a.worker = &worker{
+		client: a.current, dir: jobsDir, last: lastWorkFile, boot: bootID("/"), log: log,
+		env: []string{"MUSTER_NODE=" + string(id.Node), "MUSTER_IMAGE=" + id.Image, "MUSTER_SERVER=" + id.Server},
+	}
 	if err := a.connect(); err != nil {
 		return err
 	}
@@ -45,6 +50,9 @@ type agent struct {
 	root     string // of the machine described
 	log      io.Writer
 
+	worker *worker // nil: it does no work
+
+	using   sync.Mutex // guards client, which the worker uses, too
 	client  *client
 	expires time.Time     // end of the certificate
 	renewal time.Duration // uptime at which it is renewed: the clock of the machine may be set wrong at any time
@@ -66,14 +74,30 @@ func (a *agent) connect() error {
 
 // use takes a certificate into use, to be renewed after a time.
 func (a *agent) use(cert *tls.Certificate, expires time.Time, renew time.Duration) {
+	a.using.Lock()
+	defer a.using.Unlock()
 	if a.client != nil {
 		a.client.http.CloseIdleConnections()
 	}
 	a.client, a.expires, a.renewal = newClient(a.id.Server, a.id.Pin, cert), expires, uptime()+renew
 }
 
+// current is the client with the newest certificate.
+func (a *agent) current() *client {
+	a.using.Lock()
+	defer a.using.Unlock()
+	return a.client
+}
+
 func (a *agent) run(ctx context.Context) error {
 	attempt := 0
+	var working sync.WaitGroup
+	defer working.Wait()
+	begin := sync.OnceFunc(func() {
+		if a.worker != nil {
+			working.Go(func() { a.worker.run(ctx) })
+		}
+	})
 	for {
 		var wait time.Duration
 		if err := a.once(ctx); err != nil {
@@ -94,6 +118,7 @@ func (a *agent) run(ctx context.Context) error {
 			}
 			a.broken, attempt = false, 0
 			wait = a.beat
+			begin() // the service knows that the node is up
 		}
 		select {
 		case <-ctx.Done():
@@ -133,7 +158,7 @@ func (a *agent) tell(ctx context.Context, f *model.Facts, bootID string) error {
 		path, first = "/v1/node/up", true
 	}
 	var beat api.Heartbeat
-	if err := a.client.post(ctx, path, api.Up{BootID: bootID, Facts: f}, &beat); err != nil {
+	if err := a.current().post(ctx, path, api.Up{BootID: bootID, Facts: f}, &beat); err != nil {
 		return err
 	}
 	if first {
@@ -164,7 +189,7 @@ func (a *agent) renew(ctx context.Context) error {
 		return err
 	}
 	var got api.Enrolled
-	if err := a.client.post(ctx, "/v1/node/renew", api.Renew{CSR: csr}, &got); err != nil {
+	if err := a.current().post(ctx, "/v1/node/renew", api.Renew{CSR: csr}, &got); err != nil {
 		return err
 	}
 	next := *a.id

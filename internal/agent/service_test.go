@@ -45,7 +45,11 @@ type service struct {
 	paths    []string
 	renewed  int
 	// renewedAt is how many reports had come at the last renewal.
-	renewedAt int
+	renewedAt  int
+	todo       []api.WorkToDo // handed out in this order
+	asked      []api.AskWork
+	told       []api.TellWork
+	refuseTold func() bool
 	// noRenewal refuses to renew.
 	noRenewal bool
 	changed   chan struct{} // closed and made anew at each report
@@ -74,6 +78,8 @@ func newService(t *testing.T, listener net.Listener) *service {
 	mux.HandleFunc("POST /v1/node/up", up)
 	mux.HandleFunc("POST /v1/node/heartbeat", up)
 	mux.HandleFunc("POST /v1/node/renew", s.renew)
+	mux.HandleFunc("POST /v1/node/work", s.work)
+	mux.HandleFunc("POST /v1/node/work/told", s.workTold)
 	mux.HandleFunc("GET /v1/node/file/{digest}", s.file)
 	s.server = httptest.NewUnstartedServer(mux)
 	if listener != nil {

@@ -21,7 +21,7 @@ func history(s *session) *cobra.Command {
 		GroupID: JobSee,
 		Short:   "Show who changed what of nodes, and when",
 		Long: `Show the changes of nodes, oldest first: their number, who made them, and each field as it was and as it became.
-Nodes that were removed have a history, too; one that was renamed has what was before under its old name. With --kind it is that of groups, networks, users, roles or images.
+Nodes that were removed have a history, too; one that was renamed has what was before under its old name. With --kind it is that of groups, networks, users, roles, images or jobs.
 A change is taken back by its number: muster undo CHANGE.`,
 		Example: `  muster history r1n7
   muster history compute --kind group --since 7d
@@ -49,7 +49,7 @@ A change is taken back by its number: muster undo CHANGE.`,
 	}
 	f := c.Flags()
 	f.StringVar(&since, "since", "", sinceHelp)
-	f.StringVar(&kind, "kind", "", "what is named: `node`, group, network, user, role or image")
+	f.StringVar(&kind, "kind", "", "what is named: `node`, group, network, user, role, image or job")
 	f.IntVar(&last, "last", 0, "the newest `N` changes (default 100)")
 	f.BoolVar(&s.flags.known, "known", false, "skip unknown nodes instead of refusing them all")
 	c.ValidArgsFunction = s.completeNodes

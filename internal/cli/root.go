@@ -60,7 +60,7 @@ func (s *session) root() *cobra.Command {
 		status(s), why(s), events(s), history(s), audit(s), discover(s),
 		power(s), bootdev(s), sensors(s), eventlog(s), inventory(s), identify(s), controllers(s), firmware(s), consoles(s),
 		images(s), deploy(s),
-		run(s), copyFiles(s),
+		run(s), copyFiles(s), jobVerbs(s),
 		users(s), roles(s), whoami(s), managers(s), backup(s),
 		plugins(s), version(s), man(s),
 	)

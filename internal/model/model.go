@@ -203,6 +203,8 @@ type State struct {
 	Facts   *Facts    `json:"facts,omitempty"`
 	// Hardware is what the BMC told of the machine's parts; nil: it was never asked.
 	Hardware *Hardware `json:"hardware,omitempty"`
+	// Doing is the work that it began last; nil: none yet.
+	Doing *Doing `json:"doing,omitempty"`
 }
 
 // Hardware is the record of a machine's parts: as they were read last, what is missing since when, and what changed. It is packed, as it is long
@@ -263,6 +265,8 @@ const (
 	KindRole       Kind = "role"
 	KindManager    Kind = "manager"
 	KindSealKey    Kind = "sealkey"
+	KindJob        Kind = "job"
+	KindWork       Kind = "work"
 )
 
 // Op puts one document, or removes it when Doc is nil. Doc is a pointer to the type that Kind names
@@ -326,6 +330,10 @@ func NewDoc(k Kind) (any, error) {
 		return new(Manager), nil
 	case KindSealKey:
 		return new(SealKey), nil
+	case KindJob:
+		return new(Job), nil
+	case KindWork:
+		return new(Work), nil
 	}
 	return nil, &UnknownKindError{k}
 }
@@ -355,6 +363,10 @@ func KindOf(doc any) Kind {
 		return KindManager
 	case *SealKey:
 		return KindSealKey
+	case *Job:
+		return KindJob
+	case *Work:
+		return KindWork
 	}
 	return ""
 }
@@ -381,6 +393,10 @@ func SetRevision(doc any, rev Revision) {
 	case *Manager:
 		d.Revision = rev
 	case *SealKey:
+		d.Revision = rev
+	case *Job:
+		d.Revision = rev
+	case *Work:
 		d.Revision = rev
 	}
 }

@@ -97,6 +97,8 @@ func attributes() []Attr {
 		{Name: "image.kernelargs", Type: List, Of: String, Sep: " ", Inherits: true, Example: "+ nosmt", Help: "kernel arguments besides those that muster gives"},
 		{Name: "boot.count", Type: Integer, Default: "3", Min: 1, Max: 100, Unit: "boots", Inherits: true, Example: "5", Help: "network boots that a deployment may use before the node is held"},
 
+		{Name: "jobs", Type: List, Of: String, Sep: ",", Inherits: true, Example: "+ base,slurm", Help: "jobs that run on the node after each start, in this order; + adds to what is inherited"},
+
 		{Name: "ssh.user", Type: String, Default: "root", Inherits: true, Example: "root", Help: "user that run and copy log in as"},
 		{Name: "ssh.port", Type: Integer, Default: "22", Min: 1, Max: maxPort, Inherits: true, Example: "22", Help: "TCP port of sshd"},
 

@@ -19,6 +19,8 @@ type Snapshot struct {
 	// Described is the revision of the last change to a document that people write: to any but those of the kinds deployment,
 	// identity and state. What does not depend on these need only look again when it moved.
 	Described Revision
+	// Ordered is the revision of the last change to what nodes are to run: to a document of the kind work.
+	Ordered Revision
 
 	// copying is held while Apply copies the tables: the copy stamps the original, which readers do not look at, but
 	// another Apply of the same snapshot does.
@@ -33,6 +35,8 @@ type Snapshot struct {
 	networks    table[NetworkName, Network]
 	users       table[UserName, User]
 	roles       table[RoleName, Role]
+	jobs        table[JobName, Job]
+	works       table[NodeName, Work]
 	managers    table[ManagerName, Manager]
 	sealKeys    table[string, SealKey]
 
@@ -84,6 +88,8 @@ func Empty() *Snapshot {
 		networks:    newTable[NetworkName, Network](),
 		users:       newTable[UserName, User](),
 		roles:       newTable[RoleName, Role](),
+		jobs:        newTable[JobName, Job](),
+		works:       newTable[NodeName, Work](),
 		managers:    newTable[ManagerName, Manager](),
 		sealKeys:    newTable[string, SealKey](),
 		members: newTree(func(a, b membership) bool {
@@ -177,6 +183,15 @@ func (s *Snapshot) Manager(n ManagerName) *Manager { return s.managers.get(n) }
 // Managers yields all managers in natural order.
 func (s *Snapshot) Managers() iter.Seq[*Manager] { return s.managers.all() }
 
+// Job returns a job, nil when there is none of that name.
+func (s *Snapshot) Job(n JobName) *Job { return s.jobs.get(n) }
+
+// Jobs yields all jobs in natural order.
+func (s *Snapshot) Jobs() iter.Seq[*Job] { return s.jobs.all() }
+
+// Work returns what a node was last told to run, nil when it was nothing.
+func (s *Snapshot) Work(n NodeName) *Work { return s.works.get(n) }
+
 // SealKey returns the data key with that number, nil when there is none.
 func (s *Snapshot) SealKey(id string) *SealKey { return s.sealKeys.get(id) }
 
@@ -260,6 +275,7 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 	return &Snapshot{
 		Revision:    rev,
 		Described:   s.Described,
+		Ordered:     s.Ordered,
 		nodes:       s.nodes.copy(),
 		groups:      s.groups.copy(),
 		images:      s.images.copy(),
@@ -269,6 +285,8 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		networks:    s.networks.copy(),
 		users:       s.users.copy(),
 		roles:       s.roles.copy(),
+		jobs:        s.jobs.copy(),
+		works:       s.works.copy(),
 		managers:    s.managers.copy(),
 		sealKeys:    s.sealKeys.copy(),
 		members:     s.members.Copy(),
@@ -290,7 +308,7 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 
 func (b *builder) put(op Op, rev Revision) error {
 	s := b.s
-	if op.Kind != KindDeployment && op.Kind != KindIdentity && op.Kind != KindState {
+	if op.Kind != KindDeployment && op.Kind != KindIdentity && op.Kind != KindState && op.Kind != KindWork {
 		s.Described = rev
 		if s.found == b.old.found {
 			s.found = &found{}
@@ -331,6 +349,11 @@ func (b *builder) put(op Op, rev Revision) error {
 		return set(s.roles, RoleName(op.Name), op.Doc, func(d *Role) { d.Revision = rev })
 	case KindManager:
 		return set(s.managers, ManagerName(op.Name), op.Doc, func(d *Manager) { d.Revision = rev })
+	case KindJob:
+		return set(s.jobs, JobName(op.Name), op.Doc, func(d *Job) { d.Revision = rev })
+	case KindWork:
+		s.Ordered = rev
+		return set(s.works, NodeName(op.Name), op.Doc, func(d *Work) { d.Revision = rev })
 	case KindSealKey:
 		return set(s.sealKeys, op.Name, op.Doc, func(d *SealKey) { d.Revision = rev })
 	}

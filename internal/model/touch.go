@@ -135,6 +135,14 @@ func head(doc any) heading {
 		if d != nil {
 			return heading{KindSealKey, d.ID, d.Revision, d}
 		}
+	case *Job:
+		if d != nil {
+			return heading{KindJob, string(d.Name), d.Revision, d}
+		}
+	case *Work:
+		if d != nil {
+			return heading{KindWork, string(d.Node), d.Revision, d}
+		}
 	}
 	return heading{}
 }
@@ -165,6 +173,10 @@ func (s *Snapshot) Doc(k Kind, name string) any {
 		doc = s.Manager(ManagerName(name))
 	case KindSealKey:
 		doc = s.SealKey(name)
+	case KindJob:
+		doc = s.Job(JobName(name))
+	case KindWork:
+		doc = s.Work(NodeName(name))
 	}
 	return head(doc).doc
 }

@@ -72,7 +72,7 @@ func together(all []*api.Error) error {
 func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error {
 	var names []model.NodeName
 	for _, op := range ops {
-		if op.Kind == model.KindNode || op.Kind == model.KindDeployment {
+		if op.Kind == model.KindNode || op.Kind == model.KindDeployment || op.Kind == model.KindWork {
 			names = append(names, model.NodeName(op.Name))
 		}
 	}
@@ -107,7 +107,7 @@ func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error
 var undoing = map[model.Kind]string{
 	model.KindNode: "set", model.KindDeployment: "deploy", model.KindIdentity: "set", model.KindState: "set", model.KindGroup: "group set",
 	model.KindNetwork: "network set", model.KindUser: "user set", model.KindRole: "role set", model.KindImage: "image build",
-	model.KindManager: "manager remove", model.KindSealKey: "secret rotate",
+	model.KindManager: "manager remove", model.KindSealKey: "secret rotate", model.KindJob: "job set", model.KindWork: "job run",
 }
 
 // mayUndo asks whether the roles of the party allow to put what taking a change back puts.
@@ -119,7 +119,7 @@ func (q *request) mayUndo(snap *model.Snapshot, ops []model.Op) error {
 	for _, op := range ops {
 		verb := undoing[op.Kind]
 		switch op.Kind {
-		case model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState:
+		case model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState, model.KindWork:
 			nodes[verb] = append(nodes[verb], model.NodeName(op.Name))
 		default:
 			if err := auth.Allow(snap, q.who, verb, nil); err != nil {

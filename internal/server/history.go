@@ -109,10 +109,10 @@ func (q *request) touched(in api.History) (model.Kind, []string, error) {
 		}
 		nodes = append(nodes, convert[model.NodeName](gone)...)
 		return model.KindNode, convert[string](nodes), q.may(q.snap, "history", nodes)
-	case model.KindGroup, model.KindNetwork, model.KindUser, model.KindRole, model.KindImage:
+	case model.KindGroup, model.KindNetwork, model.KindUser, model.KindRole, model.KindImage, model.KindJob:
 		return kind, strings.FieldsFunc(in.Range.Range, func(r rune) bool { return r == ',' || r == ' ' }), nil
 	}
-	return "", nil, &api.Error{Code: api.Usage, What: "history", Why: "no history is kept of " + in.Kind, Do: "Ask for node, group, network, user, role or image"}
+	return "", nil, &api.Error{Code: api.Usage, What: "history", Why: "no history is kept of " + in.Kind, Do: "Ask for node, group, network, user, role, image or job"}
 }
 
 // recorded refuses names that no document has nor ever had, as far as the record goes back; where only those known are asked for, it skips them.

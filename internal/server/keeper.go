@@ -67,19 +67,23 @@ func (s *Server) pooled() bool {
 // handOn hands a request about a node's console to the manager that keeps it, and says whether it did. What was handed on is not handed on
 // again.
 func (s *Server) handOn(q *request, node model.NodeName) (bool, error) {
-	m := s.keeper(node)
+	return s.handOnTo(q, s.keeper(node), node, "console")
+}
+
+// handOnTo hands a request to that manager, which has what is asked for.
+func (s *Server) handOnTo(q *request, m model.ManagerName, node model.NodeName, what string) (bool, error) {
 	if m == s.name() || q.who.Manager != "" {
 		return false, nil
 	}
 	if since := s.cutOff(); !since.IsZero() { // who lives is not known here any more
 		return false, &api.Error{
-			Code: api.Minority, What: "console", Why: "this manager has been cut off from the majority since " + since.Format(time.RFC3339) + ", and does not know who keeps it",
+			Code: api.Minority, What: what, Why: "this manager has been cut off from the majority since " + since.Format(time.RFC3339) + ", and does not know who keeps it",
 			Do: "Ask another manager; see: muster manager list", Node: string(node),
 		}
 	}
 	doc := q.snap.Manager(m)
 	if doc == nil || len(doc.Addresses) == 0 || !slices.Contains(s.store.Alive(), m) {
-		return false, &api.Error{Code: api.Failed, What: "console", Why: "no live manager keeps it at the moment", Do: "Ask again in some seconds; see: muster manager list", Node: string(node)}
+		return false, &api.Error{Code: api.Failed, What: what, Why: "no live manager keeps it at the moment", Do: "Ask again in some seconds; see: muster manager list", Node: string(node)}
 	}
 	p := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -90,7 +94,7 @@ func (s *Server) handOn(q *request, node model.NodeName) (bool, error) {
 		Transport:     s.peers.http.Transport,
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			fail(w, &api.Error{Code: api.Failed, What: "console", Why: "manager " + string(m) + ", which keeps it, does not answer: " + err.Error(), Do: "Ask again in some seconds; see: muster manager list", Node: string(node)})
+			fail(w, &api.Error{Code: api.Failed, What: what, Why: "manager " + string(m) + ", which keeps it, does not answer: " + err.Error(), Do: "Ask again in some seconds; see: muster manager list", Node: string(node)})
 		},
 	}
 	p.ServeHTTP(q.w, q.Request)

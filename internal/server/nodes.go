@@ -46,6 +46,9 @@ func (s *Server) removeNodes(q *request) error {
 			if snap.Identity(n) != nil {
 				ops = append(ops, model.Op{Kind: model.KindIdentity, Name: string(n)})
 			}
+			if snap.Work(n) != nil {
+				ops = append(ops, model.Op{Kind: model.KindWork, Name: string(n)})
+			}
 			// Also where there is none yet: an observation may be on its way.
 			ops = append(ops, model.Op{Kind: model.KindState, Name: string(n)})
 		}

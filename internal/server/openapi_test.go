@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"muster/internal/api"
+	"muster/internal/job"
 	"muster/internal/model"
 )
 
@@ -182,6 +184,11 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 			t.Errorf("%s: %s\n%v", what, body, err)
 		}
 	}
+	s.job("base", model.JobStep{Name: "a", Script: "true"})
+	if err := s.srv.beginLog("r1n1", "x", []api.JobLine{told("base", "a", job.Printed, "hello"), {Time: time.Now(), Note: "a note"}}); err != nil {
+		t.Fatal(err)
+	}
+	s.srv.does("r1n1", &model.Doing{ID: "x", Phase: model.WorkDone, Jobs: []model.JobName{"base"}, Began: time.Now(), Manager: s.srv.name()})
 	asked := map[string]bool{}
 	for _, tt := range []struct{ path, url, accept string }{
 		{"/v1/version", "", ""},
@@ -207,6 +214,8 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/roles", "", ""},
 		{"/v1/whoami", "", ""},
 		{"/v1/plugins", "", ""},
+		{"/v1/jobs", "", ""},
+		{"/v1/jobs/log/{node}", "/v1/jobs/log/r1n1", ""},
 	} {
 		url := tt.url
 		if !strings.HasPrefix(url, "/") {
@@ -257,6 +266,9 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/networks/add", api.DocAction{Name: "lan", Set: []api.Assignment{attr("prefix", "10.77.0.0/16")}}},
 		{"/v1/roles/add", api.DocAction{Name: "look", Set: []api.Assignment{attr("verbs", "status")}}},
 		{"/v1/users/add", api.DocAction{Name: "alice", Set: []api.Assignment{attr("roles", "look")}}},
+		{"/v1/jobs/set", api.SetJob{Name: "mounts", Steps: []model.JobStep{{Name: "a", Script: "true", Policy: "once", TimeoutMS: 1000, Retries: 1}}}},
+		{"/v1/jobs/status", api.JobStatus{}},
+		{"/v1/jobs/run", api.RunJob{Range: api.Range{Range: "r1n1"}, Jobs: []string{"base"}}},
 		{"/v1/lock", api.LockNodes{Range: api.Range{Range: "r1n2"}}},
 		{"/v1/list", api.ListNodes{Detail: true}},
 		{"/v1/unlock", api.UnlockNodes{Range: api.Range{Range: "r1n2"}}},

@@ -82,7 +82,7 @@ func (s *Server) renaming(snap *model.Snapshot, was, now []model.NodeName) ([]mo
 	var ops []model.Op
 	for i, name := range was {
 		if !next[name] {
-			for _, k := range []model.Kind{model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState} {
+			for _, k := range []model.Kind{model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState, model.KindWork} {
 				ops = append(ops, model.Op{Kind: k, Name: string(name)})
 			}
 		}
@@ -116,6 +116,13 @@ func (w *writer) renamed(snap *model.Snapshot, n *model.Node, to model.NodeName)
 		put(model.KindDeployment, &d)
 	} else if snap.Deployment(to) != nil {
 		put(model.KindDeployment, nil) // of who had the name before
+	}
+	if w := snap.Work(n.Name); w != nil {
+		w := *w
+		w.Node = to
+		put(model.KindWork, &w)
+	} else if snap.Work(to) != nil {
+		put(model.KindWork, nil)
 	}
 	if i := snap.Identity(n.Name); i != nil {
 		i := *i

@@ -119,6 +119,12 @@ func (s *Server) routes() []route {
 		{"POST /v1/deploy", "deploy", admin, (*Server).deploy, api.Deploy{}, lines(api.DeployResult{}), ""},
 		{"POST /v1/run", "run", admin, (*Server).run, api.Run{}, lines(api.RunResult{}), ""},
 		{"POST /v1/copy", "copy", admin, (*Server).copyFiles, api.CopyFiles{}, lines(api.CopyResult{}), "application/x-tar"},
+		{"GET /v1/jobs", "job list", admin, listDocuments((*model.Snapshot).Jobs), nil, one([]model.Job{}), ""},
+		{"POST /v1/jobs/set", "job set", admin, (*Server).setJob, api.SetJob{}, one(api.Changed{}), ""},
+		{"POST /v1/jobs/remove", "job remove", admin, (*Server).removeJob, api.DocAction{}, one(api.Changed{}), ""},
+		{"POST /v1/jobs/run", "job run", admin, (*Server).runJob, api.RunJob{}, lines(api.JobResult{}), ""},
+		{"POST /v1/jobs/status", "job status", admin, (*Server).jobStatus, api.JobStatus{}, lines(api.JobResult{}), ""},
+		{"GET /v1/jobs/log/{node}", "job log", admin, (*Server).jobLog, api.JobLog{}, lines(api.JobLine{}), ""},
 		{"POST /v1/images/build", "image build", admin, (*Server).buildImage, api.BuildImage{}, lines(api.BuildStep{}), ""},
 		{"GET /v1/images", "image list", admin, (*Server).listImages, nil, one([]api.ImageInfo{}), ""},
 		{"GET /v1/images/{name}", "image show", admin, (*Server).showImage, nil, one(api.ImageInfo{}), ""},
@@ -133,6 +139,8 @@ func (s *Server) routes() []route {
 		{"POST /v1/node/progress", "progress", node, (*Server).progress, api.Progress{}, one(struct{}{}), ""},
 		{"POST /v1/node/up", "up", node, (*Server).up, api.Up{}, one(api.Heartbeat{}), ""},
 		{"POST /v1/node/heartbeat", "heartbeat", node, (*Server).heartbeat, api.Up{}, one(api.Heartbeat{}), ""},
+		{"POST /v1/node/work", "work", node, (*Server).askWork, api.AskWork{}, one(api.WorkToDo{}), ""},
+		{"POST /v1/node/work/told", "work told", node, (*Server).toldWork, api.TellWork{}, one(struct{}{}), ""},
 		{"POST /v1/node/renew", "renew", node, (*Server).renew, api.Renew{}, one(api.Enrolled{}), ""},
 	}
 }

@@ -107,9 +107,9 @@ func (o *sightings) move(was, now []model.NodeName) {
 func (s *Server) observe(n model.NodeName, change func(*model.State) bool) {
 	if doc := s.seen.update(s.store.Snapshot(), n, time.Now(), change); doc != nil {
 		s.store.Observe(n, func(st *model.State) {
-			hardware := st.Hardware
+			hardware, doing := st.Hardware, st.Doing
 			*st = *doc
-			st.Hardware = hardware
+			st.Hardware, st.Doing = hardware, doing
 		})
 	}
 }

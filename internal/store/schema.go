@@ -15,7 +15,7 @@ import (
 // Schema is the newest schema of the store that this program reads and writes. A store says in /muster/schema which one it has:
 //
 //	1  one manager; events are numbered by the manager's own file
-//	2  pools; events are numbered by their revision; large commits hold compressed documents; documents of networks, users, roles, managers and data keys
+//	2  pools; events are numbered by their revision; large commits hold compressed documents; documents of networks, users, roles, managers, data keys, jobs and work
 //
 // A program opens the schemas up to its own. It raises an older one when nobody else would be shut out by that: in a pool, when
 // every manager's document says that it knows the newer one. A newer one is refused, at open and later.

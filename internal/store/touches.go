@@ -30,6 +30,8 @@ func touched(s *model.Snapshot, op model.Op) (before any, ok bool) {
 		return s.User(model.UserName(op.Name)), true
 	case model.KindRole:
 		return s.Role(model.RoleName(op.Name)), true
+	case model.KindJob:
+		return s.Job(model.JobName(op.Name)), true
 	case model.KindImage:
 		return s.Image(model.ImageName(op.Name)), true
 	}
