@@ -61,7 +61,9 @@ func openPack(path, name string, each func(Digest, place)) (*pack, error) {
 }
 
 func (p *pack) read(each func(Digest, place)) error {
-	damaged := func(format string, args ...any) error { return &DamagedError{Where: p.name, Why: fmt.Sprintf(format, args...)} }
+	damaged := func(format string, args ...any) error {
+		return &DamagedError{Where: p.name, Why: fmt.Sprintf(format, args...)}
+	}
 	info, err := p.file.Stat()
 	if err != nil {
 		return err

@@ -12,7 +12,8 @@ import (
 var coders = sync.OnceValue(func() (c struct {
 	enc *zstd.Encoder
 	dec *zstd.Decoder
-}) {
+},
+) {
 	n := runtime.GOMAXPROCS(0)
 	var err error
 	// A chunk is compressed alone, so no window is longer than it. The checksum would say less than the digest does.
