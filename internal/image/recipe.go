@@ -101,10 +101,13 @@ func debianInclude() []string {
 	return in
 }
 
-// debianDrop: host keys and the machine's own id are made at boot; the kernel is served beside the root.
+// bootDrop is left out of the compressed root of nodes without disk: their kernel is served beside it.
+var bootDrop = []string{"boot/vmlinuz", "boot/initrd", "boot/initramfs"}
+
+// debianDrop: host keys and the machine's own id are made at boot.
 var debianDrop = []string{
 	"etc/ssh/ssh_host_", "etc/machine-id", "var/lib/dbus/machine-id", "etc/hostname", "etc/resolv.conf", "etc/fstab",
-	"boot/vmlinuz", "boot/initrd", "vmlinuz", "initrd.img", "dev/", "proc/", "sys/", "run/", "tmp/",
+	"boot/initrd", "vmlinuz", "initrd.img", "dev/", "proc/", "sys/", "run/", "tmp/",
 	"var/cache/apt/archives/", "var/cache/apt/pkgcache", "var/cache/apt/srcpkgcache", "var/cache/debconf/", "var/cache/ldconfig/", "var/lib/apt/lists/",
 	"var/log/apt/", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/alternatives.log", "var/lib/dpkg/status-old", "var/lib/dpkg/available-old",
 	"var/lib/systemd/random-seed", "root/.ssh/", "etc/modules-load.d/modules.conf",

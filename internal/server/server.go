@@ -31,6 +31,7 @@ import (
 	"muster/internal/boot"
 	"muster/internal/console"
 	"muster/internal/identity"
+	"muster/internal/image/chunk"
 	"muster/internal/store"
 )
 
@@ -84,6 +85,7 @@ type Server struct {
 	store    *store.Store
 	drivers  map[string]Driver
 	consoles *console.Hub
+	chunks   *chunk.Store
 	seen     sightings
 	unknown  machines
 	repeated boot.Seen
@@ -142,6 +144,10 @@ func Run(ctx context.Context, cfg Config) error {
 	defer s.closeDrivers()
 	if s.consoles, err = console.New(console.Options{Dir: filepath.Join(cfg.Data, "console"), Log: s.log, Alarm: s.consoleAlarm}); err != nil {
 		return err
+	}
+
+	if s.chunks, err = chunk.Open(s.chunksDir()); err != nil {
+		return fmt.Errorf("the chunks of images: %w", err)
 	}
 
 	if err := ls.serve(ctx, g, s); err != nil {

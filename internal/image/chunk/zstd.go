@@ -17,7 +17,7 @@ var coders = sync.OnceValue(func() (c struct {
 	n := runtime.GOMAXPROCS(0)
 	var err error
 	// A chunk is compressed alone, so no window is longer than it. The checksum would say less than the digest does.
-	c.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithWindowSize(MaxSize), zstd.WithSingleSegment(true))
+	c.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithWindowSize(MaxSize), zstd.WithSingleSegment(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}

@@ -173,7 +173,7 @@ func TestTar_in_and_out_is_the_same_tree(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		tree, err := PutTar(t.Context(), w, r, nil)
+		tree, err := PutTar(t.Context(), w, r)
 		if err := errors.Join(err, w.Flush()); err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func TestTar_in_and_out_is_the_same_tree(t *testing.T) {
 func TestTar_that_no_tree_is_made_of_is_refused(t *testing.T) {
 	for name, hs := range map[string][]tar.Header{
 		"is a hard link to gone":         {{Name: "a", Typeflag: tar.TypeLink, Linkname: "gone"}},
-		"is a hard link to b, which":     {{Name: "a", Typeflag: tar.TypeLink, Linkname: "b"}, {Name: "b", Typeflag: tar.TypeLink, Linkname: "a"}},
+		"which is no file of the tree":   {{Name: "a", Typeflag: tar.TypeLink, Linkname: "b"}, {Name: "b", Typeflag: tar.TypeLink, Linkname: "a"}},
 		"lies in no directory":           {{Name: "lib", Typeflag: tar.TypeSymlink, Linkname: "usr/lib"}, {Name: "lib/x", Typeflag: tar.TypeReg}},
 		"it links to nothing":            {{Name: "a", Typeflag: tar.TypeSymlink}},
 		"make the tar with --xattrs":     {{Name: "a", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.acl.access": "user::rw-"}}},
@@ -227,7 +227,7 @@ func TestTar_that_no_tree_is_made_of_is_refused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := PutTar(t.Context(), cw, &b, nil); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := PutTar(t.Context(), cw, &b); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("want %q, got %v", name, err)
 		}
 		cw.Close()
@@ -378,4 +378,105 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func parse(t testing.TB, lines ...string) Tree {
+	t.Helper()
+	tree, err := Parse(fmt.Appendf(nil, "%s\n%s\nend %d\n", header, strings.Join(lines, "\n"), len(lines)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func TestWithout_keeps_files_that_have_another_name(t *testing.T) {
+	tree := parse(t, "d . 755 0 0 0.000000000", "f a 600 0 0 0.000000000 4096 ~4096", "h b a", "d c 755 0 0 0.000000000", "h c/x a", "f c.y 644 0 0 0.000000000 0 -", "d d 755 0 0 0.000000000", "h d/z a")
+	got := tree.Without(func(p string) bool { return p == "a" || p == "c" })
+	want := parse(t, "d . 755 0 0 0.000000000", "f b 600 0 0 0.000000000 4096 ~4096", "f c.y 644 0 0 0.000000000 0 -", "d d 755 0 0 0.000000000", "h d/z b")
+	if !bytes.Equal(got.Text(), want.Text()) {
+		t.Errorf("got\n%s", got.Text())
+	}
+}
+
+func TestWith_replaces_and_makes_the_way(t *testing.T) {
+	tree := parse(t, "d . 755 0 0 0.000000000", "f a 600 0 0 0.000000000 4096 ~4096", "h b a", "d c 755 0 0 0.000000000", "f c/x 644 0 0 0.000000000 0 -", "d d 755 0 0 0.000000000", "f d/x 644 0 0 0.000000000 0 -")
+	when := time.Unix(7, 0)
+	got, err := tree.With([]Entry{
+		{Path: "a", Type: Link, Mode: 0o777, Target: "new", Time: when},
+		{Path: "c", Type: Directory, Mode: 0o700, Time: when},
+		{Path: "d", Type: File, Mode: 0o600, Time: when},
+		{Path: "e/f/g", Type: Pipe, Mode: 0o600, Time: when},
+	}, when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := parse(t, "d . 755 0 0 0.000000000", "l a 777 0 0 7.000000000 new", "f b 600 0 0 0.000000000 4096 ~4096", "d c 700 0 0 7.000000000", "f c/x 644 0 0 0.000000000 0 -",
+		"f d 600 0 0 7.000000000 0 -", "d e 755 0 0 7.000000000", "d e/f 755 0 0 7.000000000", "p e/f/g 600 0 0 7.000000000")
+	if !bytes.Equal(got.Text(), want.Text()) {
+		t.Errorf("got\n%s", got.Text())
+	}
+}
+
+func TestDiff_names_each_path_once_with_what_changed(t *testing.T) {
+	before := parse(t, "d . 755 0 0 0.000000000", "f a 600 0 0 0.000000000 4096 ~4096", "f b 600 0 0 0.000000000 0 -", "l c 777 0 0 0.000000000 x", "f same 600 0 0 0.000000000 0 -")
+	after := parse(t, "d . 755 0 0 0.000000000", "f a 644 1 0 3.000000000 4097 ~4097 x:user.a=00", "d c 755 0 0 0.000000000", "f d 600 0 0 0.000000000 0 -", "f same 600 0 0 0.000000000 0 -")
+	var got []string
+	for _, d := range Diff(before, after) {
+		got = append(got, d.Path+": "+strings.Join(d.What(), ", "))
+	}
+	want := []string{"a: content, mode, owner, attributes, time", "b: removed", "c: type, mode", "d: added"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if len(Diff(before, before)) != 0 {
+		t.Error("a tree differs from itself")
+	}
+}
+
+// TestSecondTree_costs_what_changed: one percent of the bytes in other files, and one insertion into a large one.
+func TestSecondTree_costs_what_changed(t *testing.T) {
+	dir, s := t.TempDir(), store(t)
+	write := func(i int, seed byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), random(seed, 10_000+i*400), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 400 {
+		write(i, byte(i))
+	}
+	_, first := put(t, s, dir, PutOptions{})
+	for _, i := range []int{3, 150, 250, 390} {
+		write(i, 255)
+	}
+	tree, second := put(t, s, dir, PutOptions{})
+	if share := float64(second.Packed) / float64(first.Packed); share < 0.005 || share > 0.02 {
+		t.Errorf("the second tree costs %.2f %%", 100*share)
+	}
+	packed, err := tree.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := Unpack(packed); err != nil || again.Digest() != tree.Digest() {
+		t.Errorf("unpacked: %v", err)
+	}
+	if _, err := Unpack(packed[:len(packed)-1]); err == nil {
+		t.Error("a tree that is cut off was read")
+	}
+	e, err := os.Create(filepath.Join(dir, "large"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	large := random(99, 40<<20)
+	if _, err := e.Write(large); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, dir, PutOptions{})
+	if _, err := e.WriteAt(append([]byte("insertion"), large[20<<20:]...), 20<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, third := put(t, s, dir, PutOptions{}); third.Chunks == 0 || third.Plain > 5<<20 {
+		t.Errorf("an insertion into 40 MiB costs %+v", third)
+	}
 }

@@ -22,8 +22,8 @@ import (
 const xattrPrefix = "SCHILY.xattr."
 
 // PutTar takes the tree in a tar into the store. A path that comes twice counts as it came last. Directories that the tar does not
-// name belong to root and are as old as 1970. Skip is asked as in [PutOptions]. The chunks are durable after w.Flush.
-func PutTar(ctx context.Context, w *chunk.Writer, from io.Reader, skip func(path string) bool) (Tree, error) {
+// name belong to root and are as old as 1970. The chunks are durable after w.Flush.
+func PutTar(ctx context.Context, w *chunk.Writer, from io.Reader) (Tree, error) {
 	entries := map[string]*Entry{".": {Path: ".", Type: Directory, Mode: 0o755, Time: time.Unix(0, 0)}}
 	g, ctx := errgroup.WithContext(ctx)
 	pieces := make(chan piece)
@@ -35,7 +35,7 @@ func PutTar(ctx context.Context, w *chunk.Writer, from io.Reader, skip func(path
 	}
 	g.Go(func() error {
 		defer close(pieces)
-		return readTar(ctx, tar.NewReader(from), entries, pieces, skip)
+		return readTar(ctx, tar.NewReader(from), entries, pieces)
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func PutTar(ctx context.Context, w *chunk.Writer, from io.Reader, skip func(path
 	return assemble(entries)
 }
 
-func readTar(ctx context.Context, r *tar.Reader, entries map[string]*Entry, pieces chan<- piece, skip func(string) bool) error {
+func readTar(ctx context.Context, r *tar.Reader, entries map[string]*Entry, pieces chan<- piece) error {
 	var cutter chunk.Cutter
 	for {
 		h, err := r.Next()
@@ -54,9 +54,6 @@ func readTar(ctx context.Context, r *tar.Reader, entries map[string]*Entry, piec
 			return fmt.Errorf("tar: %w", err)
 		}
 		name := inside(h.Name)
-		if skip != nil && name != "." && skip(name) {
-			continue
-		}
 		e := &Entry{Path: name, Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid), Time: h.ModTime}
 		for k, v := range h.PAXRecords {
 			if x, ok := strings.CutPrefix(k, xattrPrefix); ok {
