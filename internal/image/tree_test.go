@@ -17,6 +17,9 @@ import (
 	"muster/internal/model"
 )
 
+// netRaw is cap_net_raw+ep as the kernel keeps it (capability.h, VFS_CAP_REVISION_2).
+const netRaw = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
 // smallTree is the tar of a package tree in miniature, with what a build looks for.
 func smallTree(t *testing.T) string {
 	t.Helper()
@@ -44,7 +47,7 @@ func smallTree(t *testing.T) string {
 	add(tar.Header{Name: "./etc/ssh/ssh_host_rsa_key", Mode: 0o600}, "the distribution's")
 	add(tar.Header{Name: "./root/", Typeflag: tar.TypeDir, Mode: 0o700}, "")
 	add(tar.Header{Name: "./root/.ssh/", Typeflag: tar.TypeDir, Mode: 0o755}, "")
-	add(tar.Header{Name: "./usr/bin/ping", Mode: 0o755, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "\x01\x00"}}, "elf")
+	add(tar.Header{Name: "./usr/bin/ping", Mode: 0o755, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": netRaw}}, "elf")
 	add(tar.Header{Name: "./usr/bin/ping4", Typeflag: tar.TypeLink, Linkname: "./usr/bin/ping"}, "")
 	add(tar.Header{Name: mods + "kernel/net/core/failover.ko"}, "failover")
 	add(tar.Header{Name: mods + "kernel/drivers/net/virtio_net.ko"}, "virtio_net")
@@ -119,7 +122,7 @@ func TestAmendDropsReplacesAndAdds(t *testing.T) {
 	if e := got.Find("etc/systemd/system/x.timer"); e == nil || e.Target != "/dev/null" || !e.Time.Equal(when) {
 		t.Errorf("x.timer: got %v", e)
 	}
-	if e := got.Find("usr/bin/ping"); e == nil || len(e.Xattrs) != 1 || string(e.Xattrs[0].Value) != "\x01\x00" {
+	if e := got.Find("usr/bin/ping"); e == nil || len(e.Xattrs) != 1 || string(e.Xattrs[0].Value) != netRaw {
 		t.Errorf("ping lost its capability: %v", e)
 	}
 	if b, err := content(t.Context(), got, s, "root/.ssh/authorized_keys"); err != nil || string(b) != "key" {
