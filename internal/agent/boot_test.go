@@ -172,7 +172,7 @@ func testImage(t *testing.T) (dir string, signer ssh.Signer) {
 	t.Logf("muster-node: %.2f MB", float64(len(b))/1e6)
 	images := t.TempDir()
 	// No key of this run in the image: it comes with the plan, so that the compressed root can be kept.
-	_, err = image.Build(t.Context(), image.Options{Dir: images, Cache: filepath.Join(cache, "image"), Source: "debian12", Name: "test", NodeProgram: b, Progress: func(s image.Step) {
+	_, err = image.Build(t.Context(), image.Options{Dir: images, Cache: filepath.Join(cache, "image"), Chunks: filepath.Join(cache, "chunks"), Source: "debian12", Name: "test", NodeProgram: b, Progress: func(s image.Step) {
 		if s.Done {
 			t.Logf("%s: %s (%d ms, cached: %v)", s.Name, s.Text, s.MS, s.Cached)
 		}

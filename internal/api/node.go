@@ -26,6 +26,7 @@ type Plan struct {
 	Image  string     `json:"image"`
 	Digest string     `json:"digest"` // of the image's manifest
 	Root   model.File `json:"root"`   // fetched from GET /v1/node/file/{digest}; ranges are answered
+	Tree   model.File `json:"tree,omitzero"` // likewise; its chunks are fetched from GET /v1/chunks/{digest}
 	// AuthorizedKeys are the root ssh keys besides those in the image.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
 	Hostname       string   `json:"hostname"`

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/image/chunk"
+	"muster/internal/image/rootfs"
 )
 
 // build is one run of Build.
@@ -27,8 +30,11 @@ type build struct {
 	cache  cache
 	now    func() time.Time
 
-	treeName string // name of the package tree in the cache
-	tree     tree
+	store    *chunk.Store
+	writer   *chunk.Writer // open until the image is in its place
+	full     rootfs.Tree   // as the packages, or an import, brought it
+	made     time.Time     // when that was
+	tree     rootfs.Tree   // of the image
 	contents *contents
 }
 
@@ -74,14 +80,9 @@ func (e *OptionsError) Error() string { return e.Err.Error() }
 
 func (e *OptionsError) Unwrap() error { return e.Err }
 
-// Build makes an image and returns its manifest. When it returns an error, what was there before is unchanged. The error
-// is an [*OptionsError] where the options are wrong, and a [*StepError] where a step is.
-func Build(ctx context.Context, o Options) (_ *Manifest, err error) {
-	recipe, err := findRecipe(o.Source)
-	if err := errors.Join(err, o.check()); err != nil {
-		return nil, &OptionsError{err}
-	}
-	b := &build{o: o, recipe: recipe.with(o.Packages), now: o.Now}
+// start makes what a build or an import needs.
+func (o Options) start(r Recipe) (*build, error) {
+	b := &build{o: o, recipe: r, now: o.Now}
 	if b.now == nil {
 		b.now = time.Now
 	}
@@ -97,12 +98,28 @@ func Build(ctx context.Context, o Options) (_ *Manifest, err error) {
 			return nil, err
 		}
 	}
-	done, err := b.begin()
+	var err error
+	b.store, err = chunk.Open(o.Chunks)
+	return b, err
+}
+
+// Build makes an image and returns its manifest. When it returns an error, what was there before is unchanged. The error
+// is an [*OptionsError] where the options are wrong, and a [*StepError] where a step is.
+func Build(ctx context.Context, o Options) (_ *Manifest, err error) {
+	recipe, err := findRecipe(o.Source)
+	if err := errors.Join(err, o.check()); err != nil {
+		return nil, &OptionsError{err}
+	}
+	b, err := o.start(recipe.with(o.Packages))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, done()) }()
-	return b.all(ctx)
+	return b.all(ctx, []step{
+		{"packages", b.packages},
+		{"kernel", b.kernel},
+		{"initramfs", b.initramfs},
+		{"root", b.root},
+	})
 }
 
 // begin makes the working directory, locked, after removing those that killed builds left.
@@ -156,19 +173,26 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// all goes through the steps.
-func (b *build) all(ctx context.Context) (*Manifest, error) {
+// step is one of the steps of a build.
+type step struct {
+	name string
+	do   func(context.Context, *Step) error
+}
+
+// all goes through the steps, and through the last one of all: the manifest.
+func (b *build) all(ctx context.Context, steps []step) (_ *Manifest, err error) {
+	done, err := b.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	defer func() {
+		if b.writer != nil {
+			err = errors.Join(err, b.writer.Close())
+		}
+	}()
 	m := &Manifest{Format: manifestFormat, Name: b.o.Name, Built: b.now().UTC().Truncate(time.Second), Tool: Tool, Recipe: b.recipe.Name, Suite: b.recipe.Suite}
-	for _, s := range []struct {
-		name string
-		do   func(context.Context, *Step) error
-	}{
-		{"packages", b.packages},
-		{"kernel", b.kernel},
-		{"initramfs", b.initramfs},
-		{"root", b.root},
-		{"manifest", func(_ context.Context, s *Step) error { return b.manifest(m, s) }},
-	} {
+	for _, s := range append(steps, step{"manifest", func(_ context.Context, s *Step) error { return b.manifest(m, s) }}) {
 		if err := b.step(ctx, s.name, s.do); err != nil {
 			return nil, err
 		}
@@ -212,12 +236,11 @@ func (b *build) packages(ctx context.Context, s *Step) error {
 	if err != nil {
 		return err
 	}
-	b.treeName = "tree-" + k + ".tar"
+	name := "tree-" + k + ".tar"
 	if !b.o.Refresh {
-		if path, made := b.cache.find(b.treeName); path != "" {
-			b.tree, s.Cached = tree{path}, true
-			s.Text = "taken from the cache, fetched " + made.UTC().Format("2006-01-02 15:04 MST")
-			return b.inspect(s)
+		if path, made := b.cache.find(name); path != "" {
+			s.Cached, s.Text = true, "taken from the cache, fetched "+made.UTC().Format("2006-01-02 15:04 MST")
+			return b.takeTar(ctx, s, path, made)
 		}
 	}
 	start := time.Now()
@@ -247,12 +270,38 @@ func (b *build) packages(ctx context.Context, s *Step) error {
 	if err := b.run(ctx, nil, tell, []string{"TMPDIR=" + work}, "mmdebstrap", args...); err != nil {
 		return err
 	}
-	path, err := b.cache.keep(filepath.Join(work, "tree.tar"), b.treeName)
+	path, err := b.cache.keep(filepath.Join(work, "tree.tar"), name)
 	if err != nil {
 		return err
 	}
-	b.tree = tree{path}
-	return b.inspect(s)
+	_, made := b.cache.find(name)
+	return b.takeTar(ctx, s, path, made)
+}
+
+// takeTar takes a package tree into the chunks. What the build adds to it carries the time when it was made, so that the same tree and
+// the same additions are the same root.
+func (b *build) takeTar(ctx context.Context, s *Step, path string, made time.Time) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return b.take(ctx, s, made, func() (rootfs.Tree, error) { return rootfs.PutTar(ctx, b.writer, f) })
+}
+
+// take begins to write chunks: from here on nothing is collected until the build ends.
+func (b *build) take(ctx context.Context, s *Step, made time.Time, put func() (rootfs.Tree, error)) (err error) {
+	if b.writer, err = b.store.Write(ctx); err != nil {
+		return err
+	}
+	b.made = made.UTC().Truncate(time.Second)
+	if b.full, err = put(); err != nil {
+		return err
+	}
+	if err := b.writer.Flush(); err != nil {
+		return err
+	}
+	return b.inspect(ctx, s)
 }
 
 // mmdebstrap makes the arguments of the command that fetches and unpacks the packages.
@@ -283,9 +332,12 @@ func (b *build) mmdebstrap(work string, sources []sourceFile) ([]string, error) 
 	return args, nil
 }
 
-func (b *build) inspect(s *Step) error {
-	c, err := b.tree.inspect()
+func (b *build) inspect(ctx context.Context, s *Step) error {
+	c, err := inspect(ctx, b.full, b.store)
 	if err != nil {
+		return err
+	}
+	if c.Packages, err = b.packageList(ctx); err != nil {
 		return err
 	}
 	b.contents = c
@@ -323,7 +375,7 @@ func (b *build) initramfs(ctx context.Context, s *Step) error {
 	for f := range sub {
 		paths = append(paths, b.contents.Modules+"/"+f)
 	}
-	modules, err := b.tree.files(paths)
+	modules, err := files(ctx, b.full, b.store, paths)
 	if err != nil {
 		return err
 	}
@@ -346,14 +398,28 @@ func (b *build) initramfs(ctx context.Context, s *Step) error {
 	return nil
 }
 
-// root compresses the tree with what the build adds, or takes the result of the same content from the cache.
-func (b *build) root(ctx context.Context, s *Step) error {
-	puts := additions(b.recipe, b.o.RootKeys, b.o.NodeProgram)
-	treeDigest, err := os.ReadFile(b.tree.file + ".json")
+// root makes the tree of the image, and of it the compressed root: from the cache, when there is one of the same tree.
+func (b *build) root(ctx context.Context, s *Step) (err error) {
+	if b.tree, err = amend(b.writer, b.full, b.recipe.Drop, additions(b.recipe, b.o.RootKeys, b.o.NodeProgram), b.made); err != nil {
+		return err
+	}
+	if err := b.writer.Flush(); err != nil {
+		return err
+	}
+	packed, err := b.tree.Pack()
 	if err != nil {
 		return err
 	}
-	k, err := key(Tool, string(treeDigest), b.recipe.Drop, b.recipe.Squashfs, puts)
+	err = writeFile(b.file(TreeFile), func(w io.Writer) error {
+		_, err := w.Write(packed)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// A node without disk gets its kernel beside the root.
+	root := b.tree.Without(dropped(bootDrop))
+	k, err := key(Tool, root.Digest().String(), b.recipe.Squashfs)
 	if err != nil {
 		return err
 	}
@@ -371,7 +437,7 @@ func (b *build) root(ctx context.Context, s *Step) error {
 		defer unlock()
 		defer os.RemoveAll(work)
 		out := filepath.Join(work, RootFile)
-		if err := b.squash(ctx, out, puts); err != nil {
+		if err := b.squash(ctx, out, root); err != nil {
 			return err
 		}
 		if path, err = b.cache.keep(out, name); err != nil {
@@ -385,24 +451,25 @@ func (b *build) root(ctx context.Context, s *Step) error {
 	if err != nil {
 		return err
 	}
-	s.Text = size(info.Size())
+	added := b.writer.Added()
+	s.Text = fmt.Sprintf("%s; %d files, %s new in the chunks", size(info.Size()), len(b.tree), size(added.Packed))
 	return nil
 }
 
-// squash streams the filtered tree into mksquashfs.
-func (b *build) squash(ctx context.Context, out string, puts []put) error {
+// squash streams a tree into mksquashfs.
+func (b *build) squash(ctx context.Context, out string, t rootfs.Tree) error {
 	r, w := io.Pipe()
-	filtered := make(chan error, 1)
+	written := make(chan error, 1)
 	go func() {
-		err := b.tree.filter(w, b.recipe.Drop, puts, b.now())
+		err := rootfs.WriteTar(ctx, w, t, b.store)
 		w.CloseWithError(err)
-		filtered <- err
+		written <- err
 	}()
 	args := append([]string{"-", out, "-tar", "-no-progress", "-quiet"}, b.recipe.Squashfs...)
 	err := b.run(ctx, r, nil, nil, "mksquashfs", args...)
 	r.CloseWithError(errors.New("mksquashfs ended early"))
-	if ferr := <-filtered; err == nil {
-		return ferr
+	if werr := <-written; err == nil {
+		return werr
 	}
 	return err
 }
@@ -425,7 +492,7 @@ func (b *build) manifest(m *Manifest, s *Step) error {
 	if err := b.log.Sync(); err != nil { // the other files are synced when they are written
 		return err
 	}
-	if m.Files, err = modelFiles(b.work, KernelFile, InitrdFile, RootFile, packagesFile, recipeFile, logFile); err != nil {
+	if m.Files, err = modelFiles(b.work, KernelFile, InitrdFile, RootFile, TreeFile, packagesFile, recipeFile, logFile); err != nil {
 		return err
 	}
 	m.Kernel, m.Packages = b.contents.Release, b.contents.Packages

@@ -25,7 +25,7 @@ import (
 func archive(t *testing.T, script string) func(ctx context.Context, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	need.Programs(t, "mmdebstrap squashfs-tools util-linux", "mmdebstrap", "mksquashfs", "unsquashfs", "unshare")
-	small := smallTree(t).file
+	small := smallTree(t)
 	return func(ctx context.Context, name string, args ...string) *exec.Cmd {
 		args = append([]string{name}, args...)
 		at := slices.Index(args, "mmdebstrap")
@@ -42,7 +42,7 @@ func options(t *testing.T, script string) Options {
 	t.Helper()
 	dir := t.TempDir()
 	return Options{
-		Dir: filepath.Join(dir, "images"), Cache: filepath.Join(dir, "cache"), Source: "debian12", Name: "compute", Mirror: "http://archive.example/debian",
+		Dir: filepath.Join(dir, "images"), Cache: filepath.Join(dir, "cache"), Chunks: filepath.Join(dir, "chunks"), Source: "debian12", Name: "compute", Mirror: "http://archive.example/debian",
 		RootKeys: []string{"ssh-ed25519 AAAA root@manager"}, NodeProgram: []byte("\x7fELF node"), Command: archive(t, script),
 	}
 }
@@ -287,7 +287,8 @@ func TestCheckNamesEveryProblem(t *testing.T) {
 }
 
 func TestInitramfsHoldsWhatTheBootNeeds(t *testing.T) {
-	c, err := smallTree(t).inspect()
+	tree, store, _ := openTree(t, smallTree(t))
+	c, err := inspect(t.Context(), tree, store)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
 package image
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 )
 
 // cpioWriter writes the "newc" form of cpio that the kernel unpacks as its initramfs (kernel:
@@ -78,4 +81,37 @@ func (c *cpioWriter) write(b []byte) {
 	n, err := c.w.Write(b)
 	c.n += int64(n)
 	c.err = err
+}
+
+// readCpio reads the plain files of an archive in the form that cpioWriter writes.
+func readCpio(b []byte) (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	for {
+		const headLength = 110
+		if len(b) < headLength || string(b[:6]) != "070701" {
+			return nil, errors.New("the archive is no cpio of the newc form, or is cut off")
+		}
+		var field [13]uint32
+		for i := range field {
+			n, err := strconv.ParseUint(string(b[6+8*i:14+8*i]), 16, 32)
+			if err != nil {
+				return nil, fmt.Errorf("the archive has a damaged header: %w", err)
+			}
+			field[i] = uint32(n)
+		}
+		name, content := int(field[11]), int(field[6])
+		begin := (headLength + name + 3) &^ 3
+		end := begin + (content+3)&^3
+		if name == 0 || begin > len(b) || begin+content > len(b) {
+			return nil, errors.New("the archive is cut off")
+		}
+		path := string(bytes.TrimRight(b[headLength:headLength+name], "\x00"))
+		if path == "TRAILER!!!" {
+			return files, nil
+		}
+		if field[1]&0o170000 == cpioFile {
+			files[path] = b[begin : begin+content]
+		}
+		b = b[min(end, len(b)):]
+	}
 }

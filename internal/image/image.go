@@ -5,6 +5,7 @@
 //	DIR/NAME/kernel         as the distribution's package brought it
 //	         initramfs      our init, the modules it may need from that kernel: cpio, zstd
 //	         root.squashfs  the tree, read-only; the node program and its unit are in it, no secret is
+//	         tree.zst       every file of the tree, its content by digest: see [rootfs]
 //	         packages.txt   one "NAME VERSION" a line
 //	         recipe.json    the recipe as it was used
 //	         build.log      what every step printed
@@ -12,11 +13,11 @@
 //
 // How it goes:
 //
-//	apt sources ─▶ mmdebstrap ─▶ tree.tar ─┬─▶ filter ─▶ mksquashfs ─▶ root.squashfs
-//	               (cached by recipe)      ├─▶ kernel          (cached by content)
-//	                                       └─▶ modules ─▶ cpio ─▶ initramfs
+//	apt sources ─▶ mmdebstrap ─▶ tree.tar ─▶ chunks and tree ─┬─▶ amended ─▶ tree.zst ─▶ mksquashfs ─▶ root.squashfs
+//	               (cached by recipe)                         ├─▶ kernel                (cached by content)
+//	import: tar, OCI layout, squashfs ─────▶                  └─▶ modules ─▶ cpio ─▶ initramfs
 //
-// The tree never lies unpacked on the disk: the filter edits the tar on its way. A build happens in a hidden directory
+// The tree never lies unpacked on the disk: it is a list of files whose contents are chunks, which all images share. A build happens in a hidden directory
 // beside the result and is exchanged with it in one rename, so an image is there as a whole or not at all, also after
 // kill -9; whoever has a file of the old image open goes on reading it. What a killed build left is removed by the
 // next one.
@@ -38,6 +39,7 @@ const (
 	KernelFile   = "kernel"
 	InitrdFile   = "initramfs"
 	RootFile     = "root.squashfs"
+	TreeFile     = "tree.zst"
 	packagesFile = "packages.txt"
 	recipeFile   = "recipe.json"
 	logFile      = "build.log"
@@ -50,6 +52,8 @@ type Options struct {
 	Dir string
 	// Cache holds package trees and compressed roots by digest, for the next build. It may be removed at any time.
 	Cache string
+	// Chunks is the store of content that all images share: see [chunk.Store].
+	Chunks string
 	// Source is the name of a recipe: see [Recipes].
 	Source string
 	// Name is the image's name; an image that has it already is replaced when, and only when, the build succeeds.

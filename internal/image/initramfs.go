@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -26,14 +27,21 @@ const (
 // writeInitramfs packs the init and the modules of a recipe. Modules that the kernel has built in are left out; what is
 // neither a module nor built in is returned in missing.
 func writeInitramfs(w io.Writer, r Recipe, c *contents, modules map[string][]byte, program []byte) error {
+	var archive bytes.Buffer
+	if err := writeCpio(&archive, r, c, modules, program); err != nil {
+		return err
+	}
+	return compress(w, archive.Bytes())
+}
+
+// compress packs an archive as the kernel unpacks it.
+func compress(w io.Writer, archive []byte) error {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return err
 	}
-	if err := writeCpio(z, r, c, modules, program); err != nil {
-		return err
-	}
-	return z.Close()
+	_, err = z.Write(archive)
+	return errors.Join(err, z.Close())
 }
 
 func writeCpio(w io.Writer, r Recipe, c *contents, modules map[string][]byte, program []byte) error {

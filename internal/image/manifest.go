@@ -58,6 +58,7 @@ func (m *Manifest) Image() *model.Image {
 	img.Kernelf, _ = m.File(KernelFile)
 	img.Initrd, _ = m.File(InitrdFile)
 	img.Root, _ = m.File(RootFile)
+	img.Tree, _ = m.File(TreeFile)
 	img.Size = img.Root.Size
 	return img
 }

@@ -7,6 +7,9 @@ import (
 // nodeProgramPath is where the node program lies in an image.
 const nodeProgramPath = "usr/lib/muster/muster-node"
 
+// agentWanted starts the agent.
+const agentWanted = "etc/systemd/system/multi-user.target.wants/muster-agent.service"
+
 const agentUnit = `[Unit]
 Description=muster agent: reports the node to its managers
 # "up" means that the node can be reached: the ssh server is there when the agent reports.
@@ -68,7 +71,7 @@ func additions(r Recipe, rootKeys []string, program []byte) []put {
 	puts := []put{
 		{Path: nodeProgramPath, Mode: 0o755, Content: program},
 		file("usr/lib/systemd/system/muster-agent.service", agentUnit),
-		{Path: "etc/systemd/system/multi-user.target.wants/muster-agent.service", Link: "/usr/lib/systemd/system/muster-agent.service"},
+		{Path: agentWanted, Link: "/usr/lib/systemd/system/muster-agent.service"},
 		{Path: "etc/systemd/system/default.target", Link: "/usr/lib/systemd/system/multi-user.target"},
 		file("etc/ssh/sshd_config.d/10-muster.conf", sshConfig),
 		file("etc/systemd/system/ssh.service.d/10-muster.conf", sshDropIn),

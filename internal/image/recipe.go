@@ -33,7 +33,7 @@ func Recipes() []Recipe {
 	debian := func(name, suite string) Recipe {
 		return Recipe{
 			Name: name, Suite: suite,
-			Packages: debianPackages, Exclude: debianExclude(), Include: debianInclude(), Drop: debianDrop,
+			Packages: debianPackages, Exclude: debianExclude(), Include: debianInclude(), Drop: slices.Concat(identityDrop, debianDrop),
 			Mask: systemdMask, Modules: bootModules, Load: []string{"squashfs", "overlay", "loop"},
 			// Level 15 saves 5 % and takes eight times as long; larger blocks make every small read dearer.
 			Squashfs: []string{"-comp", "zstd", "-Xcompression-level", "9", "-b", "128K"},
@@ -101,13 +101,22 @@ func debianInclude() []string {
 	return in
 }
 
-// debianDrop: host keys and the machine's own id are made at boot; the kernel is served beside the root.
+// bootDrop is left out of the compressed root of nodes without disk: their kernel is served beside it.
+var bootDrop = []string{"boot/vmlinuz", "boot/initrd", "boot/initramfs"}
+
+// identityDrop is what one machine must not share with another, and what is of its last boot: keys and ids are made at boot.
+var identityDrop = []string{
+	"etc/ssh/ssh_host_", "etc/machine-id", "var/lib/dbus/machine-id", "etc/hostname", "etc/resolv.conf", "etc/fstab", "etc/muster/",
+	"dev/", "proc/", "sys/", "run/", "tmp/", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "root/.ssh/", "var/lib/dhcp/", "var/lib/NetworkManager/secret_key", ".dockerenv",
+	"etc/udev/rules.d/70-persistent-net.rules", "var/lib/cloud/",
+}
+
+// debianDrop is besides that what a fresh Debian has and no node needs.
 var debianDrop = []string{
-	"etc/ssh/ssh_host_", "etc/machine-id", "var/lib/dbus/machine-id", "etc/hostname", "etc/resolv.conf", "etc/fstab",
-	"boot/vmlinuz", "boot/initrd", "vmlinuz", "initrd.img", "dev/", "proc/", "sys/", "run/", "tmp/",
+	"boot/initrd", "vmlinuz", "initrd.img",
 	"var/cache/apt/archives/", "var/cache/apt/pkgcache", "var/cache/apt/srcpkgcache", "var/cache/debconf/", "var/cache/ldconfig/", "var/lib/apt/lists/",
 	"var/log/apt/", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/alternatives.log", "var/lib/dpkg/status-old", "var/lib/dpkg/available-old",
-	"var/lib/systemd/random-seed", "root/.ssh/", "etc/modules-load.d/modules.conf",
+	"etc/modules-load.d/modules.conf",
 }
 
 var systemdMask = []string{
@@ -121,11 +130,13 @@ var systemdMask = []string{
 	"systemd-sysusers.service", "modprobe@drm.service", "modprobe@efi_pstore.service", "getty@tty1.service",
 }
 
-// bootModules: ways to the network first (virtual, then the ports of common servers), then what the root needs.
-var bootModules = []string{
-	"virtio_pci", "virtio_net", "virtio_rng", "vmxnet3", "hv_netvsc", "xen-netfront",
+// bootModules: ways to the network first, then what the root needs.
+var bootModules = slices.Concat([]string{"virtio_pci", "virtio_rng"}, networkModules, []string{"realtek", "broadcom", "squashfs", "overlay", "loop"})
+
+// networkModules are the drivers of network ports: virtual ones, then those of common servers.
+var networkModules = []string{
+	"virtio_net", "vmxnet3", "hv_netvsc", "xen-netfront",
 	"e1000", "e1000e", "igb", "igc", "ixgbe", "i40e", "ice", "bnx2", "bnx2x", "bnxt_en", "tg3", "r8169", "8139cp", "be2net", "mlx4_en", "mlx5_core", "qede", "sfc", "atlantic", "ena", "cxgb4",
-	"realtek", "broadcom", "squashfs", "overlay", "loop",
 }
 
 // with returns the recipe with packages added.

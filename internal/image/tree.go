@@ -1,48 +1,21 @@
 package image
 
 import (
-	"archive/tar"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"muster/internal/image/chunk"
 	"muster/internal/image/kmod"
+	"muster/internal/image/rootfs"
 	"muster/internal/model"
 )
-
-// A tree is a package tree in a tar file, as mmdebstrap wrote it. It is read in passes; contents that a pass does not
-// want are skipped by seeking.
-type tree struct{ file string }
-
-// entries calls f for every entry with its path cleaned: "usr/bin/env", no leading "./" or "/", folders without the
-// trailing one. Content may be read from r until f returns.
-func (t tree) entries(f func(name string, h *tar.Header, r io.Reader) error) error {
-	file, err := os.Open(t.file)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	r := tar.NewReader(file)
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("package tree %s: %w", path.Base(t.file), err)
-		}
-		if err := f(clean(h.Name), h, r); err != nil {
-			return err
-		}
-	}
-}
-
-func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
 // contents is what the build reads out of a tree.
 type contents struct {
@@ -55,82 +28,92 @@ type contents struct {
 	Modules  string          // path of the release's folder in the tree: "usr/lib/modules/RELEASE"
 }
 
-// inspect finds packages, kernel and module tables.
-func (t tree) inspect() (*contents, error) {
-	c := &contents{Builtin: make(map[string]bool)}
-	kernels := make(map[string][]byte)
-	tables := make(map[string][]byte)
-	err := t.entries(func(name string, h *tar.Header, r io.Reader) error {
-		if h.Typeflag != tar.TypeReg {
-			return nil
+// fileLimit is the size of the largest file that is read out of a tree as a whole: kernels and package lists are far from it.
+const fileLimit = 256 << 20
+
+// content reads a file of a tree.
+func content(ctx context.Context, t rootfs.Tree, from rootfs.Source, name string) ([]byte, error) {
+	return t.Content(name, fileLimit, func(d chunk.Digest, buf []byte) ([]byte, error) { return from.Get(ctx, d, buf) })
+}
+
+// errNoKernel is the error of inspect for a tree without one.
+var errNoKernel = errors.New("the tree has no kernel: neither boot/vmlinuz-RELEASE nor usr/lib/modules/RELEASE/vmlinuz. The packages of the recipe do not bring one")
+
+// kernels finds the kernels of a tree: the path of each by its release.
+func kernels(t rootfs.Tree) map[string]string {
+	found := make(map[string]string)
+	for i := range t {
+		name := t[i].Path
+		if release, ok := strings.CutPrefix(name, "boot/vmlinuz-"); ok && !strings.Contains(release, "/") && !strings.HasPrefix(release, "0-rescue-") {
+			found[release] = name
 		}
-		switch release, isKernel := strings.CutPrefix(name, "boot/vmlinuz-"); {
-		case isKernel:
-			b, err := io.ReadAll(r)
-			kernels[release] = b
-			return err
-		case name == "var/lib/dpkg/status":
-			b, err := io.ReadAll(r)
-			c.Packages = readStatus(string(b))
-			return err
-		case strings.Contains(name, "lib/modules/") && slices.Contains([]string{"modules.dep", "modules.alias", "modules.builtin"}, path.Base(name)):
-			b, err := io.ReadAll(r)
-			tables[name] = b
-			return err
+		dir, base := path.Split(name)
+		if (base == "vmlinuz" || base == "vmlinux") && path.Dir(path.Clean(dir)) == "usr/lib/modules" && found[path.Base(dir)] == "" {
+			found[path.Base(dir)] = name
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	if len(kernels) == 0 {
-		return nil, errors.New("the package tree has no kernel (boot/vmlinuz-…): the recipe's packages do not bring one")
+	for release, name := range found {
+		if t.Follow(name) == nil { // a link to what is not there
+			delete(found, release)
+		}
+	}
+	return found
+}
+
+// inspect finds packages, kernel and module tables.
+func inspect(ctx context.Context, t rootfs.Tree, from rootfs.Source) (*contents, error) {
+	c := &contents{Builtin: make(map[string]bool)}
+	all := kernels(t)
+	if len(all) == 0 {
+		return nil, errNoKernel
 	}
 	// Several kernels: the newest one.
-	releases := make([]string, 0, len(kernels))
-	for r := range kernels {
+	releases := make([]string, 0, len(all))
+	for r := range all {
 		releases = append(releases, r)
 	}
 	c.Release = slices.MaxFunc(releases, model.Natural)
-	c.Kernel = kernels[c.Release]
-	for _, dir := range []string{"usr/lib/modules/", "lib/modules/"} {
-		if dep, ok := tables[dir+c.Release+"/modules.dep"]; ok {
-			c.Modules = dir + c.Release
-			if c.Deps, err = kmod.ReadDeps(strings.NewReader(string(dep))); err != nil {
-				return nil, err
-			}
-			if c.Aliases, err = kmod.ReadAliases(strings.NewReader(string(tables[c.Modules+"/modules.alias"])), nil); err != nil {
-				return nil, err
-			}
-			for line := range strings.Lines(string(tables[c.Modules+"/modules.builtin"])) {
-				c.Builtin[kmod.Name(strings.TrimSpace(line))] = true
-			}
-		}
+	var err error
+	if c.Kernel, err = content(ctx, t, from, all[c.Release]); err != nil {
+		return nil, err
 	}
-	if c.Deps == nil {
-		return nil, fmt.Errorf("the package tree has no modules.dep for kernel %s: depmod did not run in it", c.Release)
+	dir := cmp.Or(t.Follow("usr/lib/modules/"+c.Release), t.Follow("lib/modules/"+c.Release))
+	if dir == nil || t.Find(dir.Path+"/modules.dep") == nil {
+		return nil, fmt.Errorf("the tree has no modules.dep for kernel %s: depmod did not run in it", c.Release)
+	}
+	c.Modules = dir.Path
+	table := func(name string) string {
+		b, terr := content(ctx, t, from, c.Modules+"/"+name)
+		if !errors.Is(terr, fs.ErrNotExist) {
+			err = errors.Join(err, terr)
+		}
+		return string(b)
+	}
+	dep, alias, builtin := table("modules.dep"), table("modules.alias"), table("modules.builtin")
+	if err != nil {
+		return nil, err
+	}
+	if c.Deps, err = kmod.ReadDeps(strings.NewReader(dep)); err != nil {
+		return nil, err
+	}
+	if c.Aliases, err = kmod.ReadAliases(strings.NewReader(alias), nil); err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(builtin) {
+		c.Builtin[kmod.Name(strings.TrimSpace(line))] = true
 	}
 	return c, nil
 }
 
 // files reads the contents of the named paths; one that is missing is an error.
-func (t tree) files(names []string) (map[string][]byte, error) {
+func files(ctx context.Context, t rootfs.Tree, from rootfs.Source, names []string) (map[string][]byte, error) {
 	found := make(map[string][]byte, len(names))
-	err := t.entries(func(name string, h *tar.Header, r io.Reader) error {
-		if h.Typeflag != tar.TypeReg || !slices.Contains(names, name) {
-			return nil
-		}
-		b, err := io.ReadAll(r)
-		found[name] = b
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
 	for _, n := range names {
-		if _, ok := found[n]; !ok {
-			return nil, fmt.Errorf("the package tree has no file %s", n)
+		b, err := content(ctx, t, from, n)
+		if err != nil {
+			return nil, fmt.Errorf("the tree: %w", err)
 		}
+		found[n] = b
 	}
 	return found, nil
 }
@@ -138,73 +121,40 @@ func (t tree) files(names []string) (map[string][]byte, error) {
 // A put is a file, link or folder that the build adds to a tree, in the place of what has the same path.
 type put struct {
 	Path    string `json:"path"`
-	Mode    int64  `json:"mode"`
+	Mode    uint32 `json:"mode"`
 	Link    string `json:"link,omitempty"` // target of a symbolic link
 	Dir     bool   `json:"dir,omitempty"`
 	Content []byte `json:"content,omitempty"`
 }
 
-// filter copies the tree to w without what drop names by prefix, and with puts at its end. All that is put carries the time when.
-func (t tree) filter(w io.Writer, drop []string, puts []put, when time.Time) error {
-	replaced := make(map[string]bool, len(puts))
+// amend returns the tree without what drop names by prefix, and with puts, which carry the time when.
+func amend(w *chunk.Writer, t rootfs.Tree, drop []string, puts []put, when time.Time) (rootfs.Tree, error) {
+	t = t.Without(dropped(drop))
+	entries := make([]rootfs.Entry, 0, len(puts))
 	for _, p := range puts {
-		replaced[p.Path] = !p.Dir
-	}
-	have := map[string]bool{"": true}
-	out := tar.NewWriter(w)
-	err := t.entries(func(name string, h *tar.Header, r io.Reader) error {
-		dropped := func(n string) bool {
-			return slices.ContainsFunc(drop, func(d string) bool { return strings.HasPrefix(n, d) })
-		}
-		if name == "" || replaced[name] || dropped(name) || h.Typeflag == tar.TypeLink && (dropped(clean(h.Linkname)) || replaced[clean(h.Linkname)]) {
-			return nil
-		}
-		if h.Typeflag == tar.TypeDir {
-			if _, mine := replaced[name]; mine {
-				return nil // comes with its own mode
+		e := rootfs.Entry{Path: p.Path, Type: rootfs.Directory, Mode: p.Mode, Time: when}
+		switch {
+		case p.Link != "":
+			e.Type, e.Target, e.Mode = rootfs.Link, p.Link, 0o777
+		case !p.Dir:
+			var err error
+			if e, err = rootfs.NewFile(w, p.Path, p.Mode, p.Content, when); err != nil {
+				return nil, err
 			}
-			have[name] = true
 		}
-		h.Format = tar.FormatPAX
-		if err := out.WriteHeader(h); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if to := t.Follow(path.Dir(e.Path)); to != nil { // where the folder is a link, what it leads to
+			e.Path = path.Join(to.Path, path.Base(e.Path))
 		}
-		_, err := io.Copy(out, r)
-		return err
-	})
-	if err != nil {
-		return err
+		entries = append(entries, e)
 	}
-	for _, p := range puts {
-		if err := p.write(out, have, when); err != nil {
-			return fmt.Errorf("%s: %w", p.Path, err)
-		}
-	}
-	return out.Close()
+	return t.With(entries, when)
 }
 
-func (p put) write(out *tar.Writer, have map[string]bool, when time.Time) error {
-	for i, c := range p.Path {
-		if dir := p.Path[:i]; c == '/' && !have[dir] {
-			have[dir] = true
-			if err := out.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./" + dir + "/", Mode: 0o755, ModTime: when}); err != nil {
-				return err
-			}
-		}
+// dropped tells of paths that one of the prefixes names; "run/" is all in that folder and not the folder.
+func dropped(prefixes []string) func(string) bool {
+	return func(n string) bool {
+		return slices.ContainsFunc(prefixes, func(d string) bool { return strings.HasPrefix(n, d) })
 	}
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: "./" + p.Path, Mode: p.Mode, Size: int64(len(p.Content)), ModTime: when}
-	switch {
-	case p.Dir:
-		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
-		have[p.Path] = true
-	case p.Link != "":
-		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, p.Link, 0o777
-	}
-	if err := out.WriteHeader(h); err != nil {
-		return err
-	}
-	_, err := out.Write(p.Content)
-	return err
 }
 
 // Package is an installed package of the distribution.

@@ -7,17 +7,21 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"muster/internal/image/chunk"
+	"muster/internal/image/rootfs"
 	"muster/internal/model"
 )
 
-// smallTree is a package tree in miniature, with what a build looks for.
-func smallTree(t *testing.T) tree {
+// netRaw is cap_net_raw+ep as the kernel keeps it (capability.h, VFS_CAP_REVISION_2).
+const netRaw = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// smallTree is the tar of a package tree in miniature, with what a build looks for.
+func smallTree(t *testing.T) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -43,7 +47,7 @@ func smallTree(t *testing.T) tree {
 	add(tar.Header{Name: "./etc/ssh/ssh_host_rsa_key", Mode: 0o600}, "the distribution's")
 	add(tar.Header{Name: "./root/", Typeflag: tar.TypeDir, Mode: 0o700}, "")
 	add(tar.Header{Name: "./root/.ssh/", Typeflag: tar.TypeDir, Mode: 0o755}, "")
-	add(tar.Header{Name: "./usr/bin/ping", Mode: 0o755, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "\x01\x00"}}, "elf")
+	add(tar.Header{Name: "./usr/bin/ping", Mode: 0o755, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": netRaw}}, "elf")
 	add(tar.Header{Name: "./usr/bin/ping4", Typeflag: tar.TypeLink, Linkname: "./usr/bin/ping"}, "")
 	add(tar.Header{Name: mods + "kernel/net/core/failover.ko"}, "failover")
 	add(tar.Header{Name: mods + "kernel/drivers/net/virtio_net.ko"}, "virtio_net")
@@ -60,63 +64,78 @@ func smallTree(t *testing.T) tree {
 	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return tree{path}
+	return path
 }
 
-func TestInspectFindsPackagesAndTheNewestKernel(t *testing.T) {
-	c, err := smallTree(t).inspect()
+// openTree takes the tar of a tree into a store of its own.
+func openTree(t *testing.T, file string) (rootfs.Tree, *chunk.Store, *chunk.Writer) {
+	t.Helper()
+	s, err := chunk.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Package{{"bash", "5.2-1"}, {"zstd", "1.5"}}; !reflect.DeepEqual(c.Packages, want) {
-		t.Errorf("packages: got %v, want %v", c.Packages, want)
+	w, err := s.Write(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tree, err := rootfs.PutTar(t.Context(), w, f)
+	if err := errors.Join(err, w.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	return tree, s, w
+}
+
+func TestInspectFindsTheNewestKernel(t *testing.T) {
+	tree, s, _ := openTree(t, smallTree(t))
+	c, err := inspect(t.Context(), tree, s)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if c.Release != "6.1.0-56-amd64" || string(c.Kernel) != "kernel" || c.Modules != "usr/lib/modules/6.1.0-56-amd64" || !c.Builtin["loop"] || len(c.Deps) != 4 {
 		t.Errorf("got %+v", c)
 	}
 }
 
-func TestFilterDropsReplacesAndAdds(t *testing.T) {
+func TestAmendDropsReplacesAndAdds(t *testing.T) {
 	when := time.Unix(1e9, 0)
-	var b bytes.Buffer
-	err := smallTree(t).filter(&b, []string{"etc/ssh/ssh_host_", "boot/"}, []put{
+	tree, s, w := openTree(t, smallTree(t))
+	got, err := amend(w, tree, []string{"etc/ssh/ssh_host_", "boot/"}, []put{
 		{Path: "etc/machine-id", Mode: 0o444},
 		{Path: "root/.ssh", Mode: 0o700, Dir: true},
 		{Path: "root/.ssh/authorized_keys", Mode: 0o600, Content: []byte("key")},
 		{Path: "etc/systemd/system/x.timer", Link: "/dev/null"},
 	}, when)
-	if err != nil {
+	if err := errors.Join(err, w.Flush()); err != nil {
 		t.Fatal(err)
 	}
-	got := make(map[string]*tar.Header)
-	var order []string
-	for r := tar.NewReader(&b); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got[clean(h.Name)] != nil {
-			t.Errorf("%s comes twice", h.Name)
-		}
-		got[clean(h.Name)] = h
-		order = append(order, clean(h.Name))
-	}
-	for name, mode := range map[string]int64{"etc/machine-id": 0o444, "root/.ssh": 0o700, "root/.ssh/authorized_keys": 0o600, "root": 0o700, "etc/systemd": 0o755} {
-		if h := got[name]; h == nil || h.Mode != mode {
-			t.Errorf("%s: got %+v, want mode %o", name, h, mode)
+	for name, mode := range map[string]uint32{"etc/machine-id": 0o444, "root/.ssh": 0o700, "root/.ssh/authorized_keys": 0o600, "root": 0o700, "etc/systemd": 0o755} {
+		if e := got.Find(name); e == nil || e.Mode != mode {
+			t.Errorf("%s: got %v, want mode %o", name, e, mode)
 		}
 	}
-	if h := got["etc/systemd/system/x.timer"]; h == nil || h.Linkname != "/dev/null" {
-		t.Errorf("x.timer: got %+v", h)
+	if e := got.Find("etc/systemd/system/x.timer"); e == nil || e.Target != "/dev/null" || !e.Time.Equal(when) {
+		t.Errorf("x.timer: got %v", e)
 	}
-	if h := got["usr/bin/ping"]; h == nil || h.PAXRecords["SCHILY.xattr.security.capability"] != "\x01\x00" {
-		t.Errorf("ping lost its capability: %+v", h)
+	if e := got.Find("usr/bin/ping"); e == nil || len(e.Xattrs) != 1 || string(e.Xattrs[0].Value) != netRaw {
+		t.Errorf("ping lost its capability: %v", e)
 	}
-	if slices.ContainsFunc(order, func(n string) bool { return strings.HasPrefix(n, "boot/") || strings.Contains(n, "ssh_host") }) {
-		t.Errorf("what was to be dropped is there: %v", order)
+	if b, err := content(t.Context(), got, s, "root/.ssh/authorized_keys"); err != nil || string(b) != "key" {
+		t.Errorf("authorized_keys: %q, %v", b, err)
+	}
+	for i := range got {
+		if n := got[i].Path; strings.HasPrefix(n, "boot/") || strings.Contains(n, "ssh_host") {
+			t.Errorf("what was to be dropped is there: %s", n)
+		}
+	}
+	again, err := amend(w, tree, []string{"etc/ssh/ssh_host_", "boot/"}, nil, when)
+	if err != nil || again.Digest() == got.Digest() {
+		t.Errorf("without additions: %v", err)
 	}
 }
 
@@ -131,4 +150,15 @@ func TestNaturalOrderOfKernels(t *testing.T) {
 func FuzzReadStatus(f *testing.F) {
 	f.Add("Package: a\nStatus: install ok installed\nVersion: 1\n")
 	f.Fuzz(func(_ *testing.T, s string) { readStatus(s) })
+}
+
+func FuzzReadNames(f *testing.F) {
+	f.Add("bash 5.1.8-9.el9\ngpg-pubkey x\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, p := range readNames(s) {
+			if p.Name == "" || p.Version == "" {
+				t.Errorf("%q gave %+v", s, p)
+			}
+		}
+	})
 }

@@ -136,6 +136,8 @@ type Image struct {
 	Kernelf File      `json:"kernel_file"`
 	Initrd  File      `json:"initrd_file"`
 	Root    File      `json:"root_file"`
+	// Tree names every file of the tree and the chunks of its content; of an image that an older muster built it is the zero value.
+	Tree File `json:"tree_file,omitzero"`
 
 	Revision Revision `json:"-"`
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ import (
 	"muster/internal/api"
 	"muster/internal/boot"
 	"muster/internal/boot/tftpd"
+	"muster/internal/image/chunk"
 	"muster/internal/model"
 )
 
@@ -241,6 +243,28 @@ func TestBoot_from_script_to_up_over_a_restart(t *testing.T) {
 	var content []byte
 	if code := m.ask("GET", "/v1/node/file/"+root, nil, &content); code != http.StatusOK || string(content) != "content of root.squashfs" {
 		t.Errorf("root: %d %s", code, content)
+	}
+	w, err := s.srv.chunks.Write(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := w.Put([]byte("content of a file"))
+	if err := errors.Join(err, w.Flush(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if code := m.ask("GET", "/v1/chunks/"+d.String(), nil, &content); code != http.StatusOK {
+		t.Errorf("chunk: %d %s", code, content)
+	} else if plain, err := chunk.Unpack(d, content, nil, "the service"); err != nil || string(plain) != "content of a file" {
+		t.Errorf("chunk: %q, %v", plain, err)
+	}
+	if code := m.ask("GET", "/v1/chunks/"+chunk.Sum(nil).String(), nil, nil); code != http.StatusNotFound {
+		t.Errorf("a chunk that is not there: %d", code)
+	}
+	if code := m.ask("GET", "/v1/chunks/nonsense", nil, nil); code != http.StatusBadRequest {
+		t.Errorf("no digest: %d", code)
+	}
+	if code := newMachine(t, s).ask("GET", "/v1/chunks/"+d.String(), nil, nil); code != http.StatusForbidden {
+		t.Errorf("a chunk without a certificate: %d", code)
 	}
 	for _, step := range []string{"fetching", "starting"} {
 		if code := m.ask("POST", "/v1/node/progress", api.Progress{Step: step}, nil); code != http.StatusOK || m.phase() != step {

@@ -32,7 +32,7 @@ func (s *Server) buildImage(q *request) error {
 	s.tell(s.said(q, "image.build", "image "+in.Name+" is built from "+in.Source))
 	st := q.stream(1)
 	m, err := image.Build(q.Context(), image.Options{
-		Dir: s.imagesDir(), Cache: filepath.Join(s.cfg.Data, "cache"),
+		Dir: s.imagesDir(), Cache: filepath.Join(s.cfg.Data, "cache"), Chunks: s.chunksDir(),
 		Source: in.Source, Name: name, Mirror: in.Mirror, Packages: in.Package,
 		RootKeys: append([]string{s.keys.SSHAuthorizedKey()}, in.RootKey...), NodeProgram: s.cfg.Node, Refresh: in.Fresh,
 		Command: s.outside,
@@ -42,6 +42,7 @@ func (s *Server) buildImage(q *request) error {
 	})
 	if err == nil {
 		err = s.addImage(q, m)
+		s.collect(q.Context()) // of the one that had the name before
 	}
 	last := api.BuildStep{Step: "image", Done: true, MS: time.Since(began).Milliseconds()}
 	if err != nil {
@@ -104,6 +105,20 @@ func imageProblem(err error) *api.Error {
 		}
 	}
 	return out
+}
+
+// collectTime is how long it may wait for builds that write.
+const collectTime = 10 * time.Second
+
+// collect gives back the space of chunks that no image needs any more. What it cannot have now the next one has.
+func (s *Server) collect(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), collectTime, errors.New("images are being written"))
+	defer cancel()
+	if freed, err := image.Collect(ctx, s.imagesDir(), s.chunks); err != nil {
+		s.log.Warn("space of removed images was not given back", "err", err)
+	} else if freed.Chunks > 0 {
+		s.log.Info("space of removed images was given back", "chunks", freed.Chunks, "bytes", freed.Bytes)
+	}
 }
 
 func (s *Server) imageInfo(snap *model.Snapshot, i *model.Image) api.ImageInfo {
@@ -170,5 +185,6 @@ func (s *Server) removeImage(q *request) error {
 	if err := os.RemoveAll(s.imageDir(i.Name)); err != nil {
 		return &api.Error{Code: api.Failed, What: "image remove", Why: "it is forgotten, but its files are left: " + err.Error()}
 	}
+	s.collect(q.Context())
 	return q.answer(api.Changed{Nodes: string(i.Name), Count: 1, Revision: int64(rev)})
 }

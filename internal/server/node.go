@@ -100,7 +100,7 @@ func (s *Server) planOf(snap *model.Snapshot, n model.NodeName) (api.Plan, error
 		return api.Plan{}, &api.Error{Code: api.Conflict, What: "plan", Why: "the image " + string(d.Image) + " was removed", Node: string(n)}
 	}
 	return api.Plan{
-		Image: string(i.Name), Digest: i.Digest, Root: i.Root,
+		Image: string(i.Name), Digest: i.Digest, Root: i.Root, Tree: i.Tree,
 		AuthorizedKeys: []string{s.keys.SSHAuthorizedKey()}, Hostname: string(n),
 	}, nil
 }
@@ -113,17 +113,19 @@ func (s *Server) plan(q *request) error {
 	return q.answer(p)
 }
 
-// nodeFile is GET /v1/node/file/{digest}: the root of the node's own image, by digest. Ranges are answered.
+// nodeFile is GET /v1/node/file/{digest}: the root or the tree of the node's own image, by digest. Ranges are answered.
 func (s *Server) nodeFile(q *request) error {
 	p, err := s.planOf(q.snap, q.who.Node)
 	if err != nil {
 		return err
 	}
 	digest := q.PathValue("digest")
-	if p.Root.Digest != "sha256:"+digest {
-		return &api.Error{Code: api.Unknown, What: "file", Why: "the node's image has no file " + digest, Node: string(q.who.Node)}
+	for _, f := range []model.File{p.Root, p.Tree} {
+		if f.Digest == "sha256:"+digest {
+			return s.sendFile(q.w, q.Request, model.ImageName(p.Image), f)
+		}
 	}
-	return s.sendFile(q.w, q.Request, model.ImageName(p.Image), p.Root)
+	return &api.Error{Code: api.Unknown, What: "file", Why: "the node's image has no file " + digest, Node: string(q.who.Node)}
 }
 
 // sendFile sends a file of an image. Its name comes from the image's document, never from the client.
@@ -140,6 +142,8 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, image model.Im
 }
 
 func (s *Server) imagesDir() string { return filepath.Join(s.cfg.Data, "images") }
+
+func (s *Server) chunksDir() string { return filepath.Join(s.cfg.Data, "chunks") }
 
 func (s *Server) imageDir(n model.ImageName) string {
 	return filepath.Join(s.imagesDir(), string(n))

@@ -136,6 +136,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/node/enrol", "enrol", nobody, (*Server).enrol, api.Enrol{}, one(api.Enrolled{}), ""},
 		{"GET /v1/node/plan", "plan", node, (*Server).plan, nil, one(api.Plan{}), ""},
 		{"GET /v1/node/file/{digest}", "file", node, (*Server).nodeFile, nil, reply{bytes: true}, ""},
+		{"GET /v1/chunks/{digest}", "chunk", node, (*Server).nodeChunk, nil, reply{bytes: true}, ""},
 		{"POST /v1/node/progress", "progress", node, (*Server).progress, api.Progress{}, one(struct{}{}), ""},
 		{"POST /v1/node/up", "up", node, (*Server).up, api.Up{}, one(api.Heartbeat{}), ""},
 		{"POST /v1/node/heartbeat", "heartbeat", node, (*Server).heartbeat, api.Up{}, one(api.Heartbeat{}), ""},

@@ -31,6 +31,7 @@ import (
 	"muster/internal/boot"
 	"muster/internal/console"
 	"muster/internal/identity"
+	"muster/internal/image/chunk"
 	"muster/internal/store"
 )
 
@@ -86,6 +87,7 @@ type Server struct {
 	store    *store.Store
 	drivers  map[string]Driver
 	consoles *console.Hub
+	chunks   *chunk.Store
 	seen     sightings
 	works    works
 	unknown  machines
@@ -149,6 +151,10 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 	if err != nil {
 		return err
+	}
+
+	if s.chunks, err = chunk.Open(s.chunksDir()); err != nil {
+		return fmt.Errorf("the chunks of images: %w", err)
 	}
 
 	if err := ls.serve(ctx, g, s); err != nil {
