@@ -14,15 +14,18 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"muster/internal/api"
 )
 
-// client speaks to the one server whose public key has the digest pin.
+// client speaks to the managers whose public key has the digest pin: to one of them, until that does not answer.
 type client struct {
-	server string
-	http   *http.Client
+	servers []string // base addresses
+	at      atomic.Int32
+	http    *http.Client
 	// say hears of waits between attempts; nil is silence.
 	say func(format string, args ...any)
 }
@@ -30,7 +33,22 @@ type client struct {
 // dialTimeout bounds connecting and the TLS handshake, each.
 const dialTimeout = 10 * time.Second
 
-// newClient makes a client; cert is nil before enrolment. Names and times of the server's certificate are not looked at:
+// server is the manager that is spoken to.
+func (c *client) server() string {
+	if len(c.servers) == 0 {
+		return ""
+	}
+	return c.servers[int(c.at.Load())%len(c.servers)]
+}
+
+// other goes on to the manager after one that did not answer.
+func (c *client) other(than string) {
+	if at := c.at.Load(); len(c.servers) > 1 && c.server() == than {
+		c.at.CompareAndSwap(at, (at+1)%int32(len(c.servers)))
+	}
+}
+
+// newClient makes a client for the managers of muster.server, which are separated by commas; cert is nil before enrolment. Names and times of the server's certificate are not looked at:
 // the key is pinned, and the clock of a machine that just started may be years off.
 func newClient(server, pin string, cert *tls.Certificate) *client {
 	conf := &tls.Config{
@@ -42,7 +60,7 @@ func newClient(server, pin string, cert *tls.Certificate) *client {
 		// Always this one, whatever authorities the server names.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	}
-	return &client{server: server, http: &http.Client{
+	return &client{servers: strings.Split(server, ","), http: &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig: conf, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: 30 * time.Second,
 			ReadBufferSize: 64 << 10, MaxIdleConnsPerHost: 2, IdleConnTimeout: 2 * time.Minute, DisableCompression: true,
@@ -98,15 +116,27 @@ func lasting(err error) bool {
 // maxAnswer bounds a JSON answer.
 const maxAnswer = 1 << 20
 
-// post sends a document and reads the answer into out, which may be nil.
+// post sends a document and reads the answer into out, which may be nil. Each manager is asked, until one of them answers.
 func (c *client) post(ctx context.Context, path string, in, out any) error {
+	var err error
+	for range c.servers {
+		at := c.server()
+		if err = c.postTo(ctx, at, path, in, out); err == nil || lasting(err) || ctx.Err() != nil {
+			return err
+		}
+		c.other(at)
+	}
+	return err
+}
+
+func (c *client) postTo(ctx context.Context, server, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.server+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -154,24 +184,42 @@ type progressed struct{ error }
 
 func (p *progressed) Unwrap() error { return p.error }
 
-// patiently repeats do until it ends well, or its error lasts, or nothing was brought for so long.
+// patiently repeats do until it ends well, or its error lasts with every manager, or nothing was brought for so long. Managers are asked
+// in turn, and it waits when all of them were.
 func (c *client) patiently(ctx context.Context, what string, long time.Duration, do func() error) error {
 	end := time.Now().Add(long)
+	managers := max(1, len(c.servers))
+	refused := 0 // managers that said no, one after the other
 	for attempt := 0; ; attempt++ {
+		at := c.server()
 		err := do()
-		if err == nil || lasting(err) || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var f *failure
+		if lasting(err) {
+			refused++
+		} else {
+			refused = 0
+		}
+		if errors.As(err, &f) || refused == managers {
 			return err
 		}
 		var p *progressed
 		if errors.As(err, &p) {
 			attempt, end = 0, time.Now().Add(long)
 		}
-		wait := backoff(attempt)
+		c.other(at)
+		round := attempt / managers
+		wait := backoff(round)
 		if time.Now().Add(wait).After(end) {
 			return fmt.Errorf("tried for %s: %w", long, err)
 		}
-		if c.say != nil && (attempt < 3 || attempt%10 == 0) {
+		if c.say != nil && (round < 3 || round%10 == 0) {
 			c.say("%s: %v; trying again", what, err)
+		}
+		if (attempt+1)%managers != 0 {
+			continue
 		}
 		select {
 		case <-ctx.Done():

@@ -14,11 +14,11 @@ import (
 
 // arguments is what the boot script says on the kernel's command line:
 //
-//	muster.server=https://ADDRESS:PORT  muster.pin=sha256:HEX  muster.token=TOKEN  muster.node=NAME
+//	muster.server=https://ADDRESS:PORT[,…]  muster.pin=sha256:HEX  muster.token=TOKEN  muster.node=NAME
 //	muster.net=MAC,ADDRESS/PREFIX[,GATEWAY[,DNS…]]  muster.debug
 type arguments struct {
-	Server string       // base address of the service
-	Pin    string       // "sha256:" and the SHA-256 in hex of the server's public key (SubjectPublicKeyInfo)
+	Server string       // base addresses of the managers, with commas between them
+	Pin    string       // "sha256:" and the SHA-256 in hex of the managers' public key (SubjectPublicKeyInfo)
 	Token  model.Secret // admits one key, once
 	Node   model.NodeName
 	Net    *Net // nil: ask by DHCP
@@ -45,12 +45,17 @@ func parseArguments(line string) (arguments, error) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "muster.server":
-			u, err := url.Parse(value)
-			if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-				wrong(key, value, "https://ADDRESS:PORT")
-				continue
+			var at []string
+			for s := range strings.SplitSeq(value, ",") {
+				u, err := url.Parse(s)
+				if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+					wrong(key, value, "https://ADDRESS:PORT[,https://ADDRESS:PORT…]")
+					at = nil
+					break
+				}
+				at = append(at, "https://"+u.Host)
 			}
-			a.Server = "https://" + u.Host
+			a.Server = strings.Join(at, ",")
 		case "muster.pin":
 			h, ok := strings.CutPrefix(value, "sha256:")
 			if b, err := hex.DecodeString(h); !ok || err != nil || len(b) != 32 {

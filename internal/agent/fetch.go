@@ -103,7 +103,7 @@ func (d *download) attempt(ctx context.Context) error {
 	defer cancel(nil)
 	watch := time.AfterFunc(stalled, func() { cancel(fmt.Errorf("no byte came for %s", stalled)) })
 	defer watch.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.client.server+"/v1/node/file/"+strings.TrimPrefix(d.file.Digest, "sha256:"), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.client.server()+"/v1/node/file/"+strings.TrimPrefix(d.file.Digest, "sha256:"), nil)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -207,6 +208,57 @@ func TestEnrolOutlastsAServerThatIsAway(t *testing.T) {
 	err = c.post(t.Context(), "/v1/node/enrol", api.Enrol{Token: "t", CSR: other}, nil)
 	if err == nil || !strings.Contains(err.Error(), "used by another key") || !lasting(err) {
 		t.Errorf("another key with the same token: %v", err)
+	}
+}
+
+// One of two managers is dead, before enrolment or in the midst of the root image: the other one goes on, at once.
+func TestAnotherManagerTakesOver(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "https://" + dead.Addr().String()
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, nil)
+	_, csr, err := newKey("r1n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(at+","+s.server.URL, s.pin, nil)
+	began := time.Now()
+	var got api.Enrolled
+	if err := c.post(t.Context(), "/v1/node/enrol", api.Enrol{Token: "t", CSR: csr}, &got); err != nil || got.Node != "r1n1" {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if c.server() != s.server.URL {
+		t.Errorf("it goes on with %s", c.server())
+	}
+	s, c, path := enrolled(t)
+	c.servers = []string{at, s.server.URL}
+	if err := c.fetch(t.Context(), s.plan.Root, path, func(int) {}); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	// One that refuses is not the last word while there is another one.
+	n := 0
+	c = &client{servers: []string{"a", "b"}}
+	err = c.patiently(t.Context(), "x", time.Hour, func() error {
+		if n++; c.server() == "a" {
+			return &statusError{Status: 404}
+		}
+		return nil
+	})
+	if err != nil || n != 2 {
+		t.Errorf("after %d: %v", n, err)
+	}
+	n = 0
+	err = c.patiently(t.Context(), "x", time.Hour, func() error { n++; return &statusError{Status: 404} })
+	if !lasting(err) || n != 2 {
+		t.Errorf("both refuse: after %d: %v", n, err)
 	}
 }
 

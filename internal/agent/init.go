@@ -122,7 +122,7 @@ func (b *boot) enrol(ctx context.Context) error {
 	c.say = b.con.say
 	var got api.Enrolled
 	err = c.patiently(ctx, "enrol", patience, func() error {
-		return c.post(ctx, "/v1/node/enrol", api.Enrol{Token: b.args.Token.Reveal(), CSR: csr, HostKeys: []string{b.host.public}}, &got)
+		return c.post(ctx, "/v1/node/enrol", api.Enrol{Token: b.args.Token.Reveal(), Node: string(b.args.Node), CSR: csr, HostKeys: []string{b.host.public}}, &got)
 	})
 	if err != nil {
 		return &failure{What: "enrol at " + b.args.Server, Err: err, Do: "The service records its reason: muster why " + string(b.args.Node)}

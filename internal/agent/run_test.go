@@ -100,7 +100,7 @@ func TestAgentWaitsForAServiceThatIsAway(t *testing.T) {
 			t.Fatal("no error")
 		}
 	}
-	a.client.server = right
+	a.client.servers = []string{right}
 	if err := a.once(t.Context()); err != nil || !slices.Equal(s.paths, []string{"r1n1 /v1/node/up"}) {
 		t.Errorf("%v, %v", s.paths, err)
 	}

@@ -8,6 +8,7 @@ import "muster/internal/model"
 // Enrol is POST /v1/node/enrol. CSR is a PEM certificate request; the private key never leaves the node.
 type Enrol struct {
 	Token    string   `json:"token"`
+	Node     string   `json:"node,omitempty"` // who it is by its boot script; counts where another DHCP server gives its address
 	CSR      string   `json:"csr"`
 	HostKeys []string `json:"host_keys"` // ssh host public keys in authorized_keys form
 }

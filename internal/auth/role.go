@@ -19,7 +19,7 @@ var looks = []string{"group list", "network list", "image list", "image show", "
 // scoped are the verbs over nodes: a role with a range allows them on its nodes, and they are asked about again when the nodes are known
 // (see [Allow]). A verb that is in none of these lists takes a role without a range.
 var scoped = []string{
-	"node add", "node remove", "node rename", "set", "get", "list", "lock", "unlock", "group add", "group remove", "group set", "group rename",
+	"node add", "node remove", "node rename", "set", "get", "list", "lock", "unlock", "take", "release", "group add", "group remove", "group set", "group rename",
 	"status", "why", "history", "undo", "secret reveal", "power", "bootdev", "deploy", "run", "copy", "console",
 	"sensors", "eventlog", "inventory", "identify", "bmc info", "bmc test", "bmc trust", "bmc reset", "bmc get", "bmc set", "bmc raw", "firmware list", "firmware update",
 }

@@ -36,6 +36,7 @@ type Stage string
 const (
 	StageDHCP     Stage = "dhcp"
 	StageLoader   Stage = "loader"
+	StageDHCP6    Stage = "dhcp6"
 	StageSolicit  Stage = "solicit"
 	StageScript   Stage = "script"
 	StageFile     Stage = "file"
@@ -50,6 +51,7 @@ const (
 	StepAck      = "dhcp.ack"
 	StepNak      = "dhcp.nak"
 	StepSilent   = "dhcp.silent"
+	StepObserved = "dhcp.observed" // silence to a node that is only observed, and what it would have been answered
 	StepDecline  = "dhcp.decline"
 	StepRelease  = "dhcp.release"
 	StepLoader   = "boot.loader"
@@ -74,10 +76,14 @@ type Server struct {
 	Interface string       // the interface that the machine is on
 	Address   netip.Addr   // IPv4 address of that interface: DHCP server, TFTP server and web server
 	Network   netip.Prefix // of that address; the prefix of nodes on it that have none of their own
-	HTTPPort  int          // of scripts and boot files
-	APIPort   int          // of TLS, where nodes enrol
-	Pin       string       // "sha256:…" of the TLS key
-	TicketKey model.Secret // makes the tickets of [ScriptURL]; empty: scripts are handed out without
+	Address6  netip.Addr   // the same for IPv6; zero where the interface has none
+	Network6  netip.Prefix
+	HTTPPort  int               // of scripts and boot files
+	APIPort   int               // of TLS, where nodes enrol
+	Pin       string            // "sha256:…" of the TLS key
+	Assets    map[string]string // loaders that are here, by name: "sha256:…"; nil: those of [Loaders]
+	Manager   model.ManagerName // this one, in a pool
+	TicketKey model.Secret      // makes the tickets of [ScriptURL]; empty: scripts are handed out without
 }
 
 // Request is one question of a machine. Which fields are read depends on Stage.
@@ -101,18 +107,31 @@ type Request struct {
 	UUID     string     // option 97, "" when not given
 	Asked    netip.Addr // the address that the client wants or has: option 50, else ciaddr
 	ServerID netip.Addr // option 54: the server that the client chose
-	Relay    netip.Addr // giaddr
+	Relay    netip.Addr // giaddr; of DHCPv6 the link-address
+	// Link is an address of the network that the machine is on, where that is not Relay: sub-option 5 of option 82 (RFC 3527), option
+	// 118 (RFC 3011).
+	Link netip.Addr
+	// Override is the address that the relay agent wants the answer to be from: sub-option 11 of option 82 (RFC 5107).
+	Override  netip.Addr
+	ProxyPort bool // it came to port 4011
+	Chosen    bool // DHCPv6: it names the server that it chose
+	ForUs     bool // DHCPv6: and that is this one
 
-	// Ticket is that of the URL. Script.
+	// Ticket is that of the URL. Script; loader and file have it in their path.
 	Ticket string
+	// Grub says that GRUB asks, not iPXE. Script.
+	Grub bool
 
-	// Path is the name of the loader, or of the boot file "<64 hex digits of SHA-256>/<name>".
+	// Path is the name of the loader, or of the boot file "<64 hex digits of SHA-256>/<name>"; both may have a directory before them
+	// that proves who asks.
 	Path string
 
 	// TokenHash is, at the script stage, of the fresh Token; at the enrol stage, of the token that the node sent.
 	TokenHash string
 	Token     model.Secret // script: the fresh token
 	Key       string       // enrol: fingerprint of the node's public key
+	// Claim is who the node says that it is, where its address does not tell. Enrol.
+	Claim model.NodeName
 
 	// Progress: "fetching", "starting" or "failed", with text for people and what to look at.
 	Step, Text, Do string
@@ -134,6 +153,8 @@ type Decision struct {
 	Node model.NodeName
 
 	Lease  *Lease       // DHCP
+	Lease6 *Lease6      // DHCPv6
+	Advert *Advert      // solicit
 	Loader string       // loader: the name of the file to send
 	File   model.File   // file: what to send
 	Script model.Secret // script: the iPXE script, which holds the token
@@ -145,17 +166,26 @@ type Decision struct {
 // Decide answers one request of a machine from the snapshot. It is pure: the same arguments give the same answer. The caller
 // sends the answer, and commits Ops and Events together where there are Ops, deciding again on a conflict.
 func Decide(s *model.Snapshot, r Request, now time.Time) Decision {
+	r.at = now
+	if r.Stage == StageLoader || r.Stage == StageFile || r.Stage == StageScript && r.Path != "" {
+		r.MAC, r.Ticket = "", ""
+		r = r.cutWho()
+	}
 	if mac, ok := canonicalMAC(r.MAC); ok {
 		r.MAC = mac
-	} else if r.Stage == StageDHCP || r.Stage == StageSolicit || r.Stage == StageScript {
+	} else if r.Stage == StageDHCP || r.Stage == StageDHCP6 || r.Stage == StageSolicit || r.Stage == StageScript {
 		return Decision{Silent: true, Status: http.StatusBadRequest, Reason: fmt.Sprintf("%.40q is not an Ethernet address", r.MAC)}
 	}
 	r.Source = r.Source.Unmap().WithZone("")
-	r.at = now
+	if !r.v4() {
+		r.Server.Address, r.Server.Network = r.Server.Address6, r.Server.Network6
+	}
 	var d Decision
 	switch r.Stage {
 	case StageDHCP:
 		d = decideDHCP(s, r)
+	case StageDHCP6:
+		d = decideDHCP6(s, r)
 	case StageSolicit:
 		d = decideSolicit(s, r)
 	case StageLoader:
@@ -180,6 +210,25 @@ func Decide(s *model.Snapshot, r Request, now time.Time) Decision {
 	return d
 }
 
+// v4 says that a request is about IPv4.
+func (r Request) v4() bool {
+	return r.Stage == StageDHCP || r.Stage != StageDHCP6 && r.Stage != StageSolicit && !r.Source.Is6()
+}
+
+// remote says that the machine is not on the interface's network, but behind a relay agent.
+func (r Request) remote() bool { return r.Relay.IsValid() || r.Link.IsValid() }
+
+// link is an address of the network that the machine is on.
+func (r Request) link() netip.Addr {
+	switch {
+	case r.Link.IsValid():
+		return r.Link
+	case r.Relay.IsValid():
+		return r.Relay
+	}
+	return r.Server.Address
+}
+
 // tell adds the one event that goes with the decision.
 func (d Decision) tell(step, what string) Decision {
 	d.Events = append(d.Events, model.Event{Step: step, What: what, Reason: d.Reason})
@@ -197,14 +246,4 @@ func (d Decision) warn(step, what string) Decision {
 func (d Decision) put(dep model.Deployment) Decision {
 	d.Ops = append(d.Ops, model.Op{Kind: model.KindDeployment, Name: string(dep.Node), Doc: &dep})
 	return d
-}
-
-// decideSolicit answers a router solicitation of a node that is known (RFC 4861 §6.2.6). iPXE of 2019 waits some twelve seconds
-// for any advertisement before it goes on over IPv4. It leaves no event: DHCP tells of the machine.
-func decideSolicit(s *model.Snapshot, r Request) Decision {
-	n := s.NodeByMAC(r.MAC)
-	if n == nil {
-		return Decision{Silent: true, Status: http.StatusNotFound, Reason: "no node has net.*.mac=" + r.MAC}
-	}
-	return Decision{Status: http.StatusOK, Node: n.Name, Reason: "known node; the answer says that there is no IPv6 router, so that iPXE goes on at once"}
 }

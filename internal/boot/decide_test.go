@@ -18,6 +18,7 @@ var (
 		HTTPPort: 8080, APIPort: 8443, Pin: "sha256:" + strings.Repeat("ab", 32),
 	}
 	at1   = netip.MustParseAddr("10.77.1.1")
+	relay = netip.MustParseAddr("10.99.0.254")
 	other = netip.MustParseAddr("10.77.9.9")
 	img   = &model.Image{
 		Name: "compute", Kernel: "6.1.0-50-amd64",
@@ -31,6 +32,15 @@ const (
 	mac1    = "52:54:00:77:00:01"
 	mac2    = "52:54:00:77:00:02" // of the second port of r1n1
 	unknown = "52:54:00:99:99:99"
+)
+
+var (
+	second  = netip.MustParseAddr("10.77.0.2") // another manager
+	signed  = map[string]string{ShimLoader: "sha256:1", GrubLoader: "sha256:2"}
+	observe = attrs{"net.boot.mode": "observe"}
+	proxy   = attrs{"net.boot.mode": "proxy"}
+	shim    = attrs{"boot.loader": "shim"}
+	who     = Request{MAC: mac1, Server: here, at: noon}.who()
 )
 
 type attrs = map[model.AttrName]string
@@ -57,6 +67,17 @@ func snapshot(t testing.TB, more attrs, dep *model.Deployment) *model.Snapshot {
 		ops = append(ops, model.Op{Kind: model.KindDeployment, Name: "r1n1", Doc: &d})
 	}
 	s, err := model.Apply(model.Empty(), &model.Change{Revision: 1, Ops: ops})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// pool adds another manager, on the network of the nodes and on one that they do not reach.
+func pool(t testing.TB, s *model.Snapshot) *model.Snapshot {
+	t.Helper()
+	m := &model.Manager{Name: "m2", Boot: []model.BootPlace{{Address: "10.77.0.2/16", HTTP: 8081, API: 8444}, {Address: "10.66.0.2/16", HTTP: 1, API: 2}}}
+	s, err := model.Apply(s, &model.Change{Revision: 2, Ops: []model.Op{{Kind: model.KindManager, Name: "m2", Doc: m}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,13 +143,16 @@ func TestDecide(t *testing.T) {
 			Type: DHCPOffer, Address: netip.MustParsePrefix("10.77.1.1/16"), Hostname: "r1n1", Time: LeaseTime,
 			BootFile: "http://10.77.0.1:8080/boot/loader/ipxe.efi", Class: "HTTPClient",
 		}},
-		{name: "arm64 gets an address and no file", dep: &armed, r: with(uefi, func(r *Request) { r.Arch = 11 }), steps: "dhcp.offer", reason: "no arm64 loader"},
+		{name: "arm64 gets an address and no file", dep: &armed, r: with(uefi, func(r *Request) { r.Arch = 11 }), steps: "dhcp.offer", reason: "no arm64 UEFI loader snponly-arm64.efi"},
+		{name: "arm64 gets its loader where the manager has it", dep: &armed, r: with(uefi, func(r *Request) {
+			r.Arch, r.Server.Assets = 11, map[string]string{"snponly-arm64.efi": "sha256:1"}
+		}), file: "snponly-arm64.efi", steps: "dhcp.offer"},
 		{name: "unheard of architecture gets an address and no file", dep: &armed, r: with(uefi, func(r *Request) { r.Arch = 4711 }), steps: "dhcp.offer", reason: "no loader for architecture 4711"},
 		{name: "ipxe gets the script", dep: &armed, r: ipxe, file: "http://10.77.0.1:8080/boot/script?mac=" + mac1, steps: "dhcp.offer"},
 		{name: "ipxe of a held node gets the script that says so", dep: &model.Deployment{Node: "r1n1", Image: "compute", Phase: model.Held}, r: ipxe, file: "http://10.77.0.1:8080/boot/script?mac=" + mac1, steps: "dhcp.offer"},
 		{name: "operating system gets an address and no file", dep: &armed, r: Request{Type: DHCPDiscover}, steps: "dhcp.offer", reason: "does not ask for something to boot"},
-		{name: "second port has its own address", attrs: attrs{"net.data.gateway": "10.99.0.254"}, dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay = mac2, other }), file: BIOSLoader, steps: "dhcp.offer"},
-		{name: "address behind a relay without gateway stays silent", dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay = mac2, other }), silent: true, steps: "!dhcp.silent", reason: "net.data.gateway is not set"},
+		{name: "second port has its own address", attrs: attrs{"net.data.gateway": "10.99.0.254"}, dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay = mac2, relay }), file: BIOSLoader, steps: "dhcp.offer"},
+		{name: "address behind a relay without gateway stays silent", dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay = mac2, relay }), silent: true, steps: "!dhcp.silent", reason: "net.data.gateway is not set"},
 		{name: "address of another network without gateway stays silent", dep: &armed, r: with(bios, func(r *Request) { r.MAC = mac2 }), silent: true, steps: "!dhcp.silent", reason: "10.99.0.1 is not in 10.77.0.0/16 of br0"},
 		{name: "node without address stays silent", attrs: attrs{"net.boot.address": ""}, r: bios, silent: true, steps: "!dhcp.silent", reason: "muster set r1n1 net.boot.address="},
 		{name: "address without prefix outside the network stays silent", attrs: attrs{"net.boot.address": "192.0.2.1"}, r: bios, silent: true, steps: "!dhcp.silent", reason: "net.boot.prefix is not set"},
@@ -143,19 +167,48 @@ func TestDecide(t *testing.T) {
 		{name: "decline is recorded for people", r: Request{Type: DHCPDecline, Asked: at1, ServerID: here.Address}, silent: true, steps: "!dhcp.decline", reason: "another machine on br0 uses 10.77.1.1"},
 		{name: "release changes nothing", r: Request{Type: DHCPRelease, Asked: at1, ServerID: here.Address}, silent: true, steps: "dhcp.release"},
 		{name: "message of a server stays silent", r: Request{Type: DHCPOffer}, silent: true, reason: "not one of a client"},
+		{name: "relay agent of another network than the address stays silent", dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay = mac2, at1 }), silent: true, steps: "!dhcp.silent", reason: "the relay agent 10.77.1.1 asks for the network of 10.77.1.1"},
+		{name: "link selection counts more than the relay's address", attrs: attrs{"net.data.gateway": "10.99.0.254"}, dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay, r.Link = mac2, other, relay }), file: BIOSLoader, steps: "dhcp.offer"},
+		{name: "of two ports with one mac the one on the relay's network counts", attrs: attrs{"net.a.mac": mac2, "net.a.address": "10.98.0.1", "net.a.prefix": "24", "net.data.gateway": "10.99.0.254"}, dep: &armed, r: with(bios, func(r *Request) { r.MAC, r.Relay = mac2, relay }), steps: "dhcp.offer", lease: &Lease{
+			Type: DHCPOffer, Address: netip.MustParsePrefix("10.99.0.1/24"), Hostname: "r1n1", Time: LeaseTime, Gateway: relay, BootFile: BIOSLoader,
+		}},
+		{name: "request to the address that the relay overrides is acknowledged", attrs: attrs{"net.data.gateway": "10.99.0.254"}, r: Request{Type: DHCPRequest, MAC: mac2, Asked: netip.MustParseAddr("10.99.0.1"), ServerID: relay, Override: relay, Relay: relay}, steps: "dhcp.ack"},
+		{name: "request to another manager stays silent without a word", r: Request{Type: DHCPRequest, Asked: at1, ServerID: second}, silent: true, reason: "another manager of this pool, 10.77.0.2"},
+
+		{name: "observed node is not answered and it is recorded what it would get", attrs: observe, dep: &armed, r: bios, silent: true, steps: "dhcp.observed", reason: "net.boot.mode is observe; muster take r1n1"},
+		{name: "observed node is not refused either", attrs: observe, r: Request{Type: DHCPRequest, Asked: other}, silent: true, steps: "dhcp.observed", reason: "it asked for 10.77.9.9"},
+		{name: "observed node takes the address that is written here", attrs: observe, r: Request{Type: DHCPRequest, Asked: at1, ServerID: other}, silent: true, steps: "dhcp.observed", reason: "net.boot.address is 10.77.1.1"},
+		{name: "observed node takes another address than is written here", attrs: observe, r: Request{Type: DHCPRequest, Asked: other, ServerID: other}, silent: true, steps: "!dhcp.observed", reason: "net.boot.address is 10.77.1.1"},
+		{name: "solicitation of an observed machine stays silent", attrs: observe, r: Request{Stage: StageSolicit}, silent: true, reason: "net.boot.mode is observe"},
+
+		{name: "proxied bios is told what to boot", attrs: proxy, dep: &armed, r: bios, steps: "dhcp.offer", lease: &Lease{Type: DHCPOffer, Proxy: true, BootFile: who + "/undionly.kpxe", Class: "PXEClient"}},
+		{name: "proxied uefi is sent to port 4011", attrs: proxy, dep: &armed, r: uefi, steps: "dhcp.offer", lease: &Lease{Type: DHCPOffer, Proxy: true, Class: "PXEClient"}},
+		{name: "proxied uefi is told at port 4011 what to boot", attrs: proxy, dep: &armed, r: with(uefi, func(r *Request) { r.Type, r.ProxyPort = DHCPRequest, true }), steps: "dhcp.ack", lease: &Lease{Type: DHCPAck, Proxy: true, BootFile: who + "/snponly.efi", Class: "PXEClient"}},
+		{name: "proxied uefi http is told the url at once", attrs: proxy, dep: &armed, r: with(uefi, func(r *Request) { r.Arch, r.HTTP = 16, true }), steps: "dhcp.offer", lease: &Lease{Type: DHCPOffer, Proxy: true, BootFile: "http://10.77.0.1:8080/boot/loader/" + who + "/ipxe.efi", Class: "HTTPClient"}},
+		{name: "proxied node without address is told, too", attrs: attrs{"net.boot.mode": "proxy", "net.boot.address": ""}, dep: &armed, r: bios, steps: "dhcp.offer"},
+		{name: "proxied request for an address stays silent", attrs: proxy, dep: &armed, r: with(bios, func(r *Request) { r.Type, r.Asked = DHCPRequest, other }), silent: true, reason: "its address is another DHCP server's"},
+		{name: "proxied operating system stays silent", attrs: proxy, dep: &armed, r: Request{Type: DHCPDiscover}, silent: true, reason: "its address is another DHCP server's"},
+		{name: "proxied node without deployment stays silent", attrs: proxy, r: bios, silent: true, steps: "dhcp.silent", reason: "nothing is deployed"},
+
+		{name: "uefi that is to boot by the shim gets it with its ticket", attrs: shim, dep: &armed, r: with(uefi, func(r *Request) { r.Server.Assets = signed }), file: who + "/shimx64.efi", steps: "dhcp.offer"},
+		{name: "manager without the shim says so", attrs: shim, dep: &armed, r: uefi, steps: "dhcp.offer", reason: "no x86-64 UEFI loader shimx64.efi"},
+		{name: "shim over http is not offered", attrs: shim, dep: &armed, r: with(uefi, func(r *Request) { r.Arch, r.HTTP, r.Server.Assets = 16, true, signed }), steps: "dhcp.offer", reason: "only by TFTP over IPv4"},
+		{name: "bios ignores the shim", attrs: shim, dep: &armed, r: bios, file: BIOSLoader, steps: "dhcp.offer"},
 		{name: "solicitation of a known machine is answered", r: Request{Stage: StageSolicit}, reason: "no IPv6 router"},
 		{name: "solicitation of an unknown machine stays silent", r: Request{Stage: StageSolicit, MAC: unknown}, silent: true, reason: "no node has"},
 		{name: "unknown stage is refused", r: Request{Stage: "lunch"}, silent: true, reason: "no stage"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			assets := c.r.Server.Assets
 			c.r.Server = here
+			c.r.Server.Assets = assets
 			if c.r.Stage == "" {
 				c.r.Stage = StageDHCP
 			}
 			if c.r.MAC == "" {
 				c.r.MAC = mac1
 			}
-			d := Decide(snapshot(t, c.attrs, c.dep), c.r, noon)
+			d := Decide(pool(t, snapshot(t, c.attrs, c.dep)), c.r, noon)
 			if d.Silent != c.silent || steps(d) != c.steps || !strings.Contains(d.Reason, c.reason) || d.Reason == "" || len(d.Ops) > 0 {
 				t.Errorf("got silent %v, steps %q, reason %q, ops %v; want %v, %q, %q", d.Silent, steps(d), d.Reason, d.Ops, c.silent, c.steps, c.reason)
 			}
@@ -247,6 +300,75 @@ exit 1
 `
 		if got := d.Script.Reveal(); got != wantScript {
 			t.Errorf("got script\n%s\nwant\n%s", got, wantScript)
+		}
+	})
+	t.Run("names_every_manager_that_the_node_reaches", func(t *testing.T) {
+		text := script(pool(t, snapshot(t, nil, &armed)), at1).Script.Reveal()
+		for _, want := range []string{
+			" muster.server=https://10.77.0.1:8443,https://10.77.0.2:8444 ", "http://10.77.0.1:8080/boot/file/" + strings.Repeat("2", 64) + "/initrd.img && boot ||\n",
+			"http://10.77.0.2:8081/boot/file/" + strings.Repeat("2", 64) + "/initrd.img && boot ||\n", "did not come from 10.77.0.1 or 10.77.0.2,",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in\n%s", want, text)
+			}
+		}
+		if strings.Contains(text, "10.66.0.2") {
+			t.Errorf("a manager that cannot be reached is named:\n%s", text)
+		}
+		text = script(pool(t, snapshot(t, attrs{"net.boot.gateway": "10.77.0.254"}, &armed)), at1).Script.Reveal()
+		if want := ",https://10.66.0.2:2 "; !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	})
+	t.Run("grub_gets_the_same_in_its_own_words", func(t *testing.T) {
+		d := Decide(pool(t, snapshot(t, attrs{"image.kernelargs": "a='b;c"}, &armed)), Request{
+			Stage: StageScript, Server: here, MAC: mac1, Source: at1, Grub: true, Token: model.NewSecret(secret), TokenHash: "h1",
+		}, noon)
+		line := `'console=ttyS0,115200' 'panic=10' 'muster.server=https://10.77.0.1:8443,https://10.77.0.2:8444' 'muster.pin=sha256:` + strings.Repeat("ab", 32) +
+			`' 'muster.node=r1n1' 'muster.net=52:54:00:77:00:01,10.77.1.1/16,,' 'BOOTIF=01-52-54-00-77-00-01' 'a='\''b;c' 'muster.token=` + secret + `'`
+		want := `echo 'muster: r1n1 boots image compute, kernel 6.1.0-50-amd64 (network boot 1 of 3)'
+`
+		for _, a := range []string{"10.77.0.1", "10.77.0.2"} {
+			want += "if linux (tftp," + a + ")/file/" + strings.Repeat("1", 64) + "/vmlinuz " + line + "; then\n" +
+				"  if initrd (tftp," + a + ")/file/" + strings.Repeat("2", 64) + "/initrd.img; then boot; fi\nfi\n"
+		}
+		want += `echo 'muster: kernel or initramfs did not come, or the kernel is not signed; this machine starts again. See: muster why r1n1'
+sleep 10
+reboot
+`
+		if got := d.Script.Reveal(); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+	t.Run("a_proxied_machine_is_known_by_its_ticket_wherever_it_is", func(t *testing.T) {
+		srv := here
+		srv.TicketKey = model.NewSecret("key")
+		r := Request{MAC: mac1, Server: srv, at: noon}
+		r = Request{Stage: StageScript, Server: srv, MAC: mac1, Source: other, Ticket: strings.TrimPrefix(r.who(), "525400770001-"), Token: model.NewSecret(secret), TokenHash: "h1"}
+		s := snapshot(t, proxy, &armed)
+		text := Decide(s, r, noon).Script.Reveal()
+		if !strings.Contains(text, " muster.net="+mac1+" ") {
+			t.Errorf("its address is said in\n%s", text)
+		}
+		i := strings.Index(text, "/boot/file/")
+		if i < 0 {
+			t.Fatal(text)
+		}
+		path, _, _ := strings.Cut(text[i+len("/boot/file/"):], " ")
+		if d := Decide(s, Request{Stage: StageFile, Server: srv, Source: other, Path: path}, noon); d.Status != http.StatusOK || d.Node != "r1n1" {
+			t.Errorf("%s: got %d, %s", path, d.Status, d.Reason)
+		}
+		if d := Decide(s, Request{Stage: StageFile, Server: srv, Source: other, Path: strings.Replace(path, "-", "-0", 1)}, noon); d.Status == http.StatusOK {
+			t.Error("a wrong ticket gets the kernel")
+		}
+		r.Ticket = strings.Repeat("0", 32)
+		if d := Decide(s, r, noon); d.Status != http.StatusForbidden {
+			t.Errorf("a wrong ticket gets the script: %s", d.Reason)
+		}
+	})
+	t.Run("an_observed_machine_gets_no_script", func(t *testing.T) {
+		if d := script(snapshot(t, observe, &armed), at1); d.Status != http.StatusForbidden || !strings.Contains(d.Reason, "muster take r1n1") || len(d.Ops) > 0 {
+			t.Errorf("got %d, %s", d.Status, d.Reason)
 		}
 	})
 	t.Run("network_and_arguments_come_from_attributes", func(t *testing.T) {

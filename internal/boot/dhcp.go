@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"muster/internal/model"
@@ -40,25 +39,7 @@ type Lease struct {
 	BootFile string        // "file" and option 67: a name for TFTP or a URL; "" when there is nothing to boot
 	Class    string        // option 60, where the firmware insists on it
 	Message  string        // option 56, of a DHCPNak
-}
-
-// arch is one value of option 93 and what is sent to it: a loader, or the reason why none is.
-type arch struct {
-	name   string
-	loader string
-	why    string
-}
-
-// archs are the values of option 93 that machines of today send (RFC 4578 §2.1 and the IANA registry). 9 was meant for EFI byte
-// code; firmware of x86-64 machines sends it as well as 7.
-var archs = map[uint16]arch{
-	0:  {name: "x86 BIOS", loader: BIOSLoader},
-	6:  {name: "x86 UEFI of 32 bits", why: "its firmware cannot start a 64-bit loader"},
-	7:  {name: "x86-64 UEFI", loader: UEFILoader},
-	9:  {name: "x86-64 UEFI", loader: UEFILoader},
-	11: {name: "arm64 UEFI", why: "there is no arm64 loader; only x86 machines are booted"},
-	16: {name: "x86-64 UEFI over HTTP", loader: HTTPLoader},
-	19: {name: "arm64 UEFI over HTTP", why: "there is no arm64 loader; only x86 machines are booted"},
+	Proxy    bool          // tells only what to boot; there is no address in it
 }
 
 // client says in words what kind of machine asks.
@@ -81,23 +62,74 @@ func decideDHCP(s *model.Snapshot, r Request) Decision {
 		return unknownMachine(r)
 	}
 	d := Decision{Node: n.Name, Silent: true, Status: http.StatusNotFound}
-	port, err := findNIC(s, n, r.MAC, r.Server.Network)
-	if err != nil {
+	port, err := findNIC(s, n, r)
+	switch {
+	case port.mode == model.ModeProxy:
+		return proxyDHCP(s, d, r, port)
+	case err != nil:
 		d.Reason = err.Error()
-		return d.warn(StepSilent, fmt.Sprintf("%s asked for an address and got no answer", r.client()))
+		d = d.warn(StepSilent, fmt.Sprintf("%s asked for an address and got no answer", r.client()))
+	case !port.address.Is4():
+		d.Reason = fmt.Sprintf("net.%s.address %s is no IPv4 address; it is given by DHCPv6", port.name, port.address)
+		d = d.tell(StepSilent, fmt.Sprintf("%s asked for an IPv4 address and got no answer", r.client()))
+	case port.mode == model.ModeObserve && r.Type == DHCPRequest && r.ServerID.IsValid():
+		return taken(d, r, port)
+	default:
+		d = fullDHCP(s, d, r, port)
 	}
-	if r.Type != DHCPDiscover && r.ServerID.IsValid() && r.ServerID != r.Server.Address {
+	if port.mode == model.ModeObserve {
+		return observed(d, port)
+	}
+	return d
+}
+
+// observed makes silence of an answer, and records what it would have been.
+func observed(d Decision, port nic) Decision {
+	d.Silent, d.Status, d.Lease, d.Lease6 = true, http.StatusNotFound, nil, nil
+	d.Reason = fmt.Sprintf("net.%s.mode is observe; muster take %s lets it be answered. Without that: %s", port.name, d.Node, d.Reason)
+	for i := range d.Events {
+		e := &d.Events[i]
+		e.Step, e.Reason, e.What = StepObserved, d.Reason, "not answered, else: "+e.What
+	}
+	return d
+}
+
+// taken records which address an observed machine takes of which server: where it is not what is written here, taking the node over
+// would change its address.
+func taken(d Decision, r Request, port nic) Decision {
+	what := fmt.Sprintf("%s takes %s of the DHCP server %s", r.client(), r.Asked, r.ServerID)
+	d.Reason = fmt.Sprintf("net.%s.mode is observe; net.%s.address is %s", port.name, port.name, port.address)
+	if r.Asked == port.address {
+		return d.tell(StepObserved, what+", which is what it would get here")
+	}
+	return d.warn(StepObserved, what+"; here it would get another one")
+}
+
+// fullDHCP answers with address and what to boot.
+func fullDHCP(s *model.Snapshot, d Decision, r Request, port nic) Decision {
+	if r.Type != DHCPDiscover && r.ServerID.IsValid() && r.ServerID != r.Server.Address && r.ServerID != r.Override {
+		if ours(s, r.ServerID) {
+			d.Reason = fmt.Sprintf("it chose another manager of this pool, %s", r.ServerID)
+			return d
+		}
 		d.Reason = fmt.Sprintf("it chose another DHCP server, %s; two on one network need to know of each other", r.ServerID)
 		return d.warn(StepSilent, "the request was left to "+r.ServerID.String())
 	}
 	switch r.Type {
 	case DHCPDiscover:
-		if r.Server.Network.IsValid() && !r.Server.Network.Contains(port.address) && !port.gateway.IsValid() {
+		link := r.link()
+		switch {
+		case r.remote() && !port.cidr().Contains(link):
+			d.Reason = fmt.Sprintf("the relay agent %s asks for the network of %s, and net.%s.address %s is not in it", r.Relay, link, port.name, port.cidr())
+		case !r.remote() && r.Server.Network.IsValid() && !r.Server.Network.Contains(port.address) && !port.gateway.IsValid():
 			d.Reason = fmt.Sprintf("net.%s.address %s is not in %s of %s, and net.%s.gateway is not set: it could not reach this service",
 				port.name, port.address, r.Server.Network, r.Server.Interface, port.name)
-			return d.warn(StepSilent, fmt.Sprintf("%s asked for an address and got no answer", r.client()))
+		case r.remote() && !r.Server.Network.Contains(port.address) && !port.gateway.IsValid():
+			d.Reason = fmt.Sprintf("it is behind the relay agent %s, and net.%s.gateway is not set: it could not reach this service", r.Relay, port.name)
+		default:
+			return lease(s, d, r, port, DHCPOffer)
 		}
-		return lease(s, d, r, port, DHCPOffer)
+		return d.warn(StepSilent, fmt.Sprintf("%s asked for an address and got no answer", r.client()))
 	case DHCPRequest:
 		switch {
 		case !r.Asked.IsValid():
@@ -119,6 +151,39 @@ func decideDHCP(s *model.Snapshot, r Request) Decision {
 	}
 	d.Reason = fmt.Sprintf("DHCP message type %d is not one of a client", r.Type)
 	return d
+}
+
+// proxyDHCP answers only with what to boot, beside another DHCP server that gives the address (PXE 2.1 §2.2.3). An offer without address
+// goes out for a discover; UEFI firmware takes the file from a second answer only, which it asks for at port 4011.
+func proxyDHCP(s *model.Snapshot, d Decision, r Request, port nic) Decision {
+	d.Reason = fmt.Sprintf("net.%s.mode is proxy: its address is another DHCP server's", port.name)
+	switch {
+	case !r.PXE && !r.IPXE, r.Type != DHCPDiscover && !r.ProxyPort:
+		return d // its other server answers
+	case r.Type != DHCPDiscover && r.Type != DHCPRequest && r.Type != DHCPInform:
+		return d
+	}
+	file, why := bootFile(s, d.Node, r, true)
+	d.Reason += "; " + why
+	if file == "" {
+		return d.tell(StepSilent, r.client()+" was not told what to boot")
+	}
+	d.Silent, d.Status = false, http.StatusOK
+	l := &Lease{Type: DHCPOffer, Proxy: true, BootFile: file, Class: "PXEClient"}
+	d.Lease = l
+	if r.HTTP && !r.IPXE {
+		l.Class = "HTTPClient"
+	}
+	what := fmt.Sprintf("%s was told to boot %s; its address comes from elsewhere", r.client(), shown(file))
+	switch {
+	case r.Type != DHCPDiscover:
+		l.Type = DHCPAck
+		return d.tell(StepAck, what)
+	case r.Arch >= 6 && !r.HTTP && !r.IPXE:
+		l.BootFile = ""
+		what = r.client() + " was told to ask at port 4011 what to boot; its address comes from elsewhere"
+	}
+	return d.tell(StepOffer, what)
 }
 
 // unknownMachine is silence: another server may be there for it. The machine is told of, so that it can be made a node.
@@ -144,12 +209,12 @@ func nak(d Decision, r Request, port nic) Decision {
 // lease answers with the node's address and, where there is something to boot, with where to get it.
 func lease(s *model.Snapshot, d Decision, r Request, port nic, t MessageType) Decision {
 	d.Silent, d.Status = false, http.StatusOK
-	l := &Lease{Type: t, Address: port.cidr(), Gateway: port.gateway, DNS: port.dns, Hostname: string(d.Node), Time: LeaseTime}
+	l := &Lease{Type: t, Address: port.cidr(), Gateway: port.gateway, DNS: port.servers(), Hostname: string(d.Node), Time: LeaseTime}
 	d.Lease = l
 	if r.Type == DHCPInform {
 		l.Time = 0
 	}
-	l.BootFile, d.Reason = bootFile(s, d.Node, r)
+	l.BootFile, d.Reason = bootFile(s, d.Node, r, false)
 	if l.BootFile != "" && r.HTTP && !r.IPXE {
 		l.Class = "HTTPClient" // UEFI specification §24.7.3.1: an offer without it is not for HTTP boot
 	}
@@ -159,33 +224,9 @@ func lease(s *model.Snapshot, d Decision, r Request, port nic, t MessageType) De
 	}
 	what := fmt.Sprintf("%s %s %s", r.client(), verb, l.Address)
 	if l.BootFile != "" {
-		shown, _, _ := strings.Cut(l.BootFile, ticketArg)
-		what += ", to boot " + shown
+		what += ", to boot " + shown(l.BootFile)
 	} else if r.PXE || r.IPXE {
 		what += ", nothing to boot"
 	}
 	return d.tell(step, what)
-}
-
-// bootFile says what a machine that asks by DHCP is to load next, and why; "" is nothing.
-func bootFile(s *model.Snapshot, node model.NodeName, r Request) (file, why string) {
-	dep := s.Deployment(node)
-	a, known := archs[r.Arch]
-	switch {
-	case !r.PXE && !r.IPXE:
-		return "", "it does not ask for something to boot"
-	case dep == nil:
-		return "", fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", node)
-	case r.IPXE:
-		return ScriptURL(r.Server, r.MAC, r.at),
-			fmt.Sprintf("image %s is deployed; iPXE gets the script", dep.Image)
-	case !known:
-		return "", fmt.Sprintf("there is no loader for architecture %d (option 93)", r.Arch)
-	case a.loader == "":
-		return "", a.why
-	case a.loader == HTTPLoader:
-		return fmt.Sprintf("http://%s:%d/boot/loader/%s", r.Server.Address, r.Server.HTTPPort, a.loader),
-			fmt.Sprintf("image %s is deployed; %s gets the loader by HTTP", dep.Image, a.name)
-	}
-	return a.loader, fmt.Sprintf("image %s is deployed; %s gets the loader by TFTP", dep.Image, a.name)
 }

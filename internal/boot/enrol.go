@@ -3,6 +3,8 @@ package boot
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"muster/internal/model"
@@ -13,6 +15,9 @@ import (
 // signs, and commits the identity together with the operations.
 func decideEnrol(s *model.Snapshot, r Request, now time.Time) Decision {
 	n, d := nodeAt(s, r)
+	if c := s.Node(r.Claim); c != nil && (n == nil || n != c) && proxied(s, c) {
+		n, d = c, Decision{Node: c.Name} // the token is the proof
+	}
 	if n == nil {
 		return d.warn(StepDenied, fmt.Sprintf("an enrolment from %s was refused", r.Source))
 	}
@@ -47,4 +52,13 @@ func decideEnrol(s *model.Snapshot, r Request, now time.Time) Decision {
 	}
 	d.Reason = "it sent the token of the newest boot script, the first time"
 	return d.put(next).tell(StepEnrolled, "the node was given its certificate")
+}
+
+// proxied says that a node's address is another DHCP server's.
+func proxied(s *model.Snapshot, n *model.Node) bool {
+	macs, _ := s.Attrs(n, []string{"net.*.mac"})
+	return slices.ContainsFunc(macs, func(v model.Value) bool {
+		mode, _ := s.Attr(n, model.AttrName(strings.TrimSuffix(string(v.Name), "mac")+"mode"))
+		return mode == model.ModeProxy
+	})
 }

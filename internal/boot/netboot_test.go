@@ -3,9 +3,11 @@ package boot_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,6 +43,8 @@ var server = boot.Server{
 type world struct {
 	mu     sync.Mutex
 	snap   *model.Snapshot
+	server boot.Server
+	files  map[string]string // paths of what is handed out by digest; any other is of zeros
 	events []model.Event
 	log    func(string, ...any)
 	told   chan struct{} // closed and renewed with each event
@@ -67,7 +71,7 @@ func newWorld(log func(string, ...any), nodes int) *world {
 	if err != nil {
 		panic(err)
 	}
-	return &world{snap: snap, log: log, told: make(chan struct{})}
+	return &world{snap: snap, server: server, log: log, told: make(chan struct{})}
 }
 
 func mac(i int) string { return fmt.Sprintf("52:54:00:77:%02x:%02x", i>>8, i&0xff) }
@@ -122,14 +126,75 @@ func (w *world) wait(ctx context.Context, node string, steps ...string) error {
 	}
 }
 
+// set puts documents of nodes, and whatever else.
+func (w *world) set(ops ...model.Op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next, err := model.Apply(w.snap, &model.Change{Revision: w.snap.Revision + 1, Ops: ops})
+	if err != nil {
+		panic(err)
+	}
+	w.snap = next
+}
+
+// attrs gives node n1 or n2 … further attributes; "" takes one away.
+func (w *world) attrs(node string, more map[model.AttrName]string) {
+	n := *w.snap.Node(model.NodeName(node))
+	n.Attrs = maps.Clone(n.Attrs)
+	for a, v := range more {
+		if n.Attrs[a] = v; v == "" {
+			delete(n.Attrs, a)
+		}
+	}
+	w.set(model.Op{Kind: model.KindNode, Name: node, Doc: &n})
+}
+
+// open is the little of the service that machines need by TFTP.
+func (w *world) open(files tftpd.Files) func(context.Context, string, netip.Addr) (tftpd.Content, error) {
+	return func(_ context.Context, name string, from netip.Addr) (tftpd.Content, error) {
+		r := boot.Request{Stage: boot.StageLoader, Server: w.server, Source: from, Path: name}
+		if path, ok := strings.CutPrefix(name, "file/"); ok {
+			r.Stage, r.Path = boot.StageFile, path
+		} else if strings.HasSuffix(name, "/grub.cfg") && !strings.HasPrefix(name, "grub/") {
+			r.Stage, r.Grub = boot.StageScript, true
+			r.Token, r.TokenHash = model.NewSecret("test-token"), "hash"
+		}
+		d := w.decide(r)
+		w.tell(d.Events)
+		var b []byte
+		switch {
+		case d.Status != http.StatusOK:
+			return tftpd.Content{}, errors.New(d.Reason)
+		case r.Stage == boot.StageScript:
+			b = []byte(d.Script.Reveal())
+		case r.Stage == boot.StageFile:
+			b = w.content(d.File)
+		default:
+			b = files[d.Loader].Data
+		}
+		return tftpd.Content{Name: name, Size: int64(len(b)), Data: bytes.NewReader(b), Node: d.Node}, nil
+	}
+}
+
+func (w *world) content(f model.File) []byte {
+	if path := w.files[f.Digest]; path != "" {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			panic(err)
+		}
+		return b
+	}
+	return make([]byte, f.Size)
+}
+
 // ServeHTTP is the little of the service that the machines need here.
 func (w *world) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
 	begin := time.Now()
 	from := netip.MustParseAddrPort(q.RemoteAddr).Addr()
-	r := boot.Request{Server: server, Source: from}
+	r := boot.Request{Server: w.server, Source: from}
 	switch rest := strings.TrimPrefix(q.URL.Path, "/boot/"); {
 	case rest == "script":
-		r.Stage, r.MAC = boot.StageScript, q.FormValue("mac")
+		r.Stage, r.MAC, r.Ticket = boot.StageScript, q.FormValue("mac"), q.FormValue("ticket")
 		r.Token, r.TokenHash = model.NewSecret("test-token"), "hash"
 	case strings.HasPrefix(rest, "loader/"):
 		r.Stage, r.Path = boot.StageLoader, strings.TrimPrefix(rest, "loader/")
@@ -149,7 +214,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
 	case r.Stage == boot.StageScript:
 		io.WriteString(rw, d.Script.Reveal())
 	default:
-		rw.Write(make([]byte, d.File.Size))
+		rw.Write(w.content(d.File))
 	}
 }
 
@@ -165,16 +230,19 @@ func serve(t *testing.T, w *world, advertise bool) {
 			}
 		})
 	}
-	files, err := tftpd.Load("")
+	files, err := tftpd.Load()
 	if err != nil {
 		need.Lack(t, "no boot loaders: "+err.Error())
 	}
+	server := w.server
+	server.Assets = files.Assets()
+	w.server = server
 	d, err := dhcpd.Open(ctx, dhcpd.Options{Server: server, Decide: w.decide, Tell: w.tell})
 	if err != nil {
 		t.Fatal(err)
 	}
 	run("dhcpd", d.Serve)
-	f, err := tftpd.Open(ctx, tftpd.Options{Server: server, Files: files, Decide: w.decide, Tell: w.tell})
+	f, err := tftpd.Open(ctx, tftpd.Options{Server: server, Open: w.open(files), Tell: w.tell})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,12 +254,17 @@ func serve(t *testing.T, w *world, advertise bool) {
 		}
 		run("ra", a.Serve)
 	}
-	l, err := net.Listen("tcp", "10.77.0.1:8080")
-	if err != nil {
-		t.Fatal(err)
-	}
 	hs := &http.Server{Handler: w}
-	go hs.Serve(l)
+	for _, a := range []netip.Addr{server.Address, server.Address6} {
+		if !a.IsValid() {
+			continue
+		}
+		l, err := net.Listen("tcp", netip.AddrPortFrom(a, 8080).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go hs.Serve(l)
+	}
 	t.Cleanup(func() {
 		begin := time.Now()
 		hs.Close()

@@ -3,7 +3,6 @@ package boot
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"muster/internal/model"
@@ -19,7 +18,7 @@ const commandLine = 2047
 
 // kernelArgs are the arguments of the kernel, without the token: console, panic, and what the init needs to find its network
 // port and this service. All problems are reported at once.
-func kernelArgs(s *model.Snapshot, n *model.Node, port nic, r Request) ([]string, error) {
+func kernelArgs(s *model.Snapshot, n *model.Node, port nic, at []Server) ([]string, error) {
 	var problems []error
 	attr := func(a model.AttrName, otherwise string) string {
 		v, err := s.Attr(n, a)
@@ -34,8 +33,8 @@ func kernelArgs(s *model.Snapshot, n *model.Node, port nic, r Request) ([]string
 	args := []string{
 		"console=" + attr("console.device", "ttyS0") + "," + attr("console.speed", "115200"),
 		"panic=10", // a kernel that stops starts again, and the count of network boots ends that
-		"muster.server=https://" + netip.AddrPortFrom(r.Server.Address, uint16(r.Server.APIPort)).String(),
-		"muster.pin=" + r.Server.Pin,
+		"muster.server=" + serverArg(at),
+		"muster.pin=" + at[0].Pin,
 		"muster.node=" + string(n.Name),
 		"muster.net=" + netArg(port),
 		"BOOTIF=01-" + strings.ReplaceAll(port.mac, ":", "-"), // PXELINUX's form: 01 is Ethernet
@@ -61,8 +60,12 @@ func kernelArgs(s *model.Snapshot, n *model.Node, port nic, r Request) ([]string
 	return args, nil
 }
 
-// netArg is MAC,ADDRESS/PREFIX,GATEWAY,DNS: gateway may be empty, and every field from the fourth on is a name server.
+// netArg is MAC,ADDRESS/PREFIX,GATEWAY,DNS: gateway may be empty, and every field from the fourth on is a name server. Where another
+// DHCP server gives the address, it is the MAC alone.
 func netArg(port nic) string {
+	if port.mode == model.ModeProxy {
+		return port.mac
+	}
 	fields := []string{port.mac, port.cidr().String(), ""}
 	if port.gateway.IsValid() {
 		fields[2] = port.gateway.String()
@@ -96,34 +99,48 @@ func kernelArg(a string) error {
 	return nil
 }
 
-// bootScript is the script that boots. A service that is being restarted is asked again for a minute; then the machine starts
-// anew, which uses another of its network boots. Without the command reboot, which an iPXE may lack, the firmware goes on.
-func bootScript(srv Server, node model.NodeName, img *model.Image, count string, args []string, token model.Secret) (model.Secret, error) {
-	var files [2]string
+// bootFiles are the names of kernel and initramfs under /boot/file/ (HTTP) and file/ (TFTP).
+func bootFiles(img *model.Image, who string) (names [2]string, err error) {
 	for i, f := range []model.File{img.Kernelf, img.Initrd} {
 		hexa, ok := strings.CutPrefix(f.Digest, "sha256:")
-		if !ok || len(hexa) != 64 || strings.Trim(hexa, "0123456789abcdef") != "" || !fileName(f.Name) {
-			return model.Secret{}, fmt.Errorf("image %s is damaged: boot file %q has digest %q; build it again", img.Name, f.Name, f.Digest)
+		if !ok || len(hexa) != 64 || !isHex(hexa) || !fileName(f.Name) {
+			return names, fmt.Errorf("image %s is damaged: boot file %q has digest %q; build it again", img.Name, f.Name, f.Digest)
 		}
-		files[i] = fmt.Sprintf("http://%s:%d/boot/file/%s/%s", srv.Address, srv.HTTPPort, hexa, f.Name)
+		names[i] = who + hexa + "/" + f.Name
 	}
+	return names, nil
+}
+
+// bootLine is the kernel's arguments with the token.
+func bootLine(args []string, token model.Secret) (string, error) {
 	line := strings.Join(args, " ") + " muster.token=" + token.Reveal()
 	if token.Empty() || kernelArg(token.Reveal()) != nil {
-		return model.Secret{}, errors.New("the token cannot be a kernel argument")
+		return "", errors.New("the token cannot be a kernel argument")
 	}
 	if len(line) > commandLine-len("initrd=initrd ") {
-		return model.Secret{}, fmt.Errorf("the kernel arguments have %d octets and a kernel reads %d; shorten image.kernelargs", len(line), commandLine)
+		return "", fmt.Errorf("the kernel arguments have %d octets and a kernel reads %d; shorten image.kernelargs", len(line), commandLine)
 	}
+	return line, nil
+}
+
+// bootScript is the script that boots. Each manager is asked, in turn, for a minute: one may be dead, another one being restarted. Then
+// the machine starts anew, which uses another of its network boots. Without the command reboot, which an iPXE may lack, the firmware goes on.
+func bootScript(at []Server, node model.NodeName, img *model.Image, count string, files [2]string, line string) model.Secret {
 	var b strings.Builder
 	b.WriteString("#!ipxe\n")
 	say(&b, fmt.Sprintf("%s boots image %s, kernel %s (%s)", node, img.Name, img.Kernel, count))
 	fmt.Fprintf(&b, "set tries:int32 0\n")
 	fmt.Fprintf(&b, ":fetch\n")
-	fmt.Fprintf(&b, "imgfree ||\n")
-	fmt.Fprintf(&b, "kernel --timeout 20000 --name kernel %s initrd=initrd %s && initrd --timeout 20000 --name initrd %s && boot ||\n", files[0], line, files[1])
+	var from []string
+	for _, p := range at {
+		from = append(from, p.Address.String())
+		fmt.Fprintf(&b, "imgfree ||\n")
+		fmt.Fprintf(&b, "kernel --timeout 20000 --name kernel %s initrd=initrd %s && initrd --timeout 20000 --name initrd %s && boot ||\n",
+			p.url("/boot/file/"+files[0]), line, p.url("/boot/file/"+files[1]))
+	}
 	fmt.Fprintf(&b, "inc tries\n")
 	fmt.Fprintf(&b, "iseq ${tries} 20 && goto failed ||\n")
-	say(&b, "kernel or initramfs did not come from "+srv.Address.String()+", again in 3 s")
+	say(&b, "kernel or initramfs did not come from "+strings.Join(from, " or ")+", again in 3 s")
 	fmt.Fprintf(&b, "sleep 3\n")
 	fmt.Fprintf(&b, "goto fetch\n")
 	fmt.Fprintf(&b, ":failed\n")
@@ -131,7 +148,41 @@ func bootScript(srv Server, node model.NodeName, img *model.Image, count string,
 	fmt.Fprintf(&b, "sleep 10\n")
 	fmt.Fprintf(&b, "reboot ||\n")
 	fmt.Fprintf(&b, "exit 1\n")
-	return model.NewSecret(b.String()), nil
+	return model.NewSecret(b.String())
+}
+
+// grubScript is the same for GRUB: it asks each manager once, by TFTP (GRUB 2.06 knows no other port than 80 for HTTP), and starts anew.
+func grubScript(at []Server, node model.NodeName, img *model.Image, count string, files [2]string, args string) model.Secret {
+	var b strings.Builder
+	sayGrub(&b, fmt.Sprintf("%s boots image %s, kernel %s (%s)", node, img.Name, img.Kernel, count))
+	quoted := strings.Fields(args)
+	for i, a := range quoted {
+		quoted[i] = grubQuote(a)
+	}
+	for _, p := range at {
+		fmt.Fprintf(&b, "if linux (tftp,%s)/file/%s %s; then\n", p.Address, files[0], strings.Join(quoted, " "))
+		fmt.Fprintf(&b, "  if initrd (tftp,%s)/file/%s; then boot; fi\nfi\n", p.Address, files[1])
+	}
+	sayGrub(&b, "kernel or initramfs did not come, or the kernel is not signed; this machine starts again. See: muster why "+string(node))
+	b.WriteString("sleep 10\nreboot\n")
+	return model.NewSecret(b.String())
+}
+
+// grubStop says why a machine does not boot, and stays there.
+func grubStop(node model.NodeName, reason string) model.Secret {
+	var b strings.Builder
+	sayGrub(&b, fmt.Sprintf("%s is held and does not boot", node))
+	sayGrub(&b, reason)
+	sayGrub(&b, fmt.Sprintf("when that is mended: muster deploy %s IMAGE, and start this machine again", node))
+	b.WriteString("while true; do sleep 3600; done\n")
+	return model.NewSecret(b.String())
+}
+
+// grubQuote makes one word of GRUB's language of text (GRUB manual, "Quoting"): nothing is special between single quotes.
+func grubQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+func sayGrub(b *strings.Builder, text string) {
+	fmt.Fprintf(b, "echo %s\n", grubQuote("muster: "+line(text)))
 }
 
 // stopScript says why a machine does not boot, and stays there until it is started again.

@@ -18,12 +18,18 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		return d
 	}
 	d := Decision{Node: n.Name, Status: http.StatusForbidden}
-	port, err := findNIC(s, n, r.MAC, r.Server.Network)
-	if err != nil {
+	port, err := findNIC(s, n, r)
+	elsewhere := port.mode == model.ModeProxy // its address is not from here
+	switch {
+	case port.mode == model.ModeObserve:
+		d.Reason = fmt.Sprintf("net.%s.mode is observe; muster take %s", port.name, n.Name)
+	case err != nil && !elsewhere:
 		d.Reason = err.Error()
+	}
+	if d.Reason != "" {
 		return d.warn(StepRefused, "the boot script was refused")
 	}
-	if r.Source != port.address {
+	if r.Source != port.address && !elsewhere {
 		d.Reason = fmt.Sprintf("%s asked, and the node with %s is at %s", r.Source, r.MAC, port.address)
 		return d.warn(StepRefused, "the boot script was refused")
 	}
@@ -38,17 +44,18 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 	}
 	again := askedAgain(dep, now)
 	if dep.Phase == model.Held || dep.Left <= 0 && !again {
-		return hold(d, *dep, now)
+		return hold(d, r, *dep, now)
 	}
 	img := s.Image(dep.Image)
 	if img == nil {
 		d.Reason = fmt.Sprintf("there is no image %s any more; muster deploy %s IMAGE", dep.Image, n.Name)
-		return stop(d)
+		return stop(d, r)
 	}
-	args, err := kernelArgs(s, n, port, r)
+	at := places(s, r, port)
+	args, err := kernelArgs(s, n, port, at)
 	if err != nil {
 		d.Reason = err.Error()
-		return stop(d)
+		return stop(d, r)
 	}
 	next := *dep
 	if !again {
@@ -58,9 +65,22 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 	next.Phase, next.Reason = model.Booting, ""
 	next.TokenHash, next.TokenExpires, next.TokenKey = r.TokenHash, now.Add(TokenLife), ""
 	count := fmt.Sprintf("network boot %d of %d", dep.Boots-next.Left, dep.Boots)
-	if d.Script, err = bootScript(r.Server, n.Name, img, count, args, r.Token); err != nil {
+	who := ""
+	if elsewhere {
+		who = r.who() + "/"
+	}
+	files, err := bootFiles(img, who)
+	var line string
+	if err == nil {
+		line, err = bootLine(args, r.Token)
+	}
+	if err != nil {
 		d.Reason = err.Error()
-		return stop(d)
+		return stop(d, r)
+	}
+	d.Script = bootScript(at, n.Name, img, count, files, line)
+	if r.Grub {
+		d.Script = grubScript(at, n.Name, img, count, files, line)
 	}
 	d.Status, d.Reason = http.StatusOK, fmt.Sprintf("image %s is deployed and was not up yet after it", dep.Image)
 	if dep.Phase == model.Up {
@@ -78,19 +98,22 @@ func askedAgain(dep *model.Deployment, now time.Time) bool {
 
 // hold stops a machine whose network boots are used up, and says so on its console. The deployment is held from the first
 // time on.
-func hold(d Decision, dep model.Deployment, now time.Time) Decision {
+func hold(d Decision, r Request, dep model.Deployment, now time.Time) Decision {
 	if dep.Phase != model.Held {
 		dep.Reason = usedUp(dep)
 		dep.Phase, dep.Since = model.Held, now
 		d = d.put(dep)
 	}
 	d.Reason = dep.Reason
-	return stop(d)
+	return stop(d, r)
 }
 
 // stop hands out the script that says the reason and stays there.
-func stop(d Decision) Decision {
+func stop(d Decision, r Request) Decision {
 	d.Status, d.Script = http.StatusOK, stopScript(d.Node, d.Reason)
+	if r.Grub {
+		d.Script = grubStop(d.Node, d.Reason)
+	}
 	return d.warn(StepHeld, "the machine was stopped at its boot script")
 }
 

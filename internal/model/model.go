@@ -73,6 +73,7 @@ type Network struct {
 	Domain   string      `json:"domain,omitempty"`
 	VLAN     int         `json:"vlan,omitempty"` // 1 to 4094; 0 is untagged
 	MTU      int         `json:"mtu,omitempty"`  // octets; 0 is the port's own
+	Mode     string      `json:"mode,omitempty"` // how its machines are answered: one of BootModes; "" is full
 	Comment  string      `json:"comment,omitempty"`
 	Revision Revision    `json:"-"`
 }
@@ -99,6 +100,7 @@ type Role struct {
 type Manager struct {
 	Name      ManagerName `json:"name"`
 	Addresses []string    `json:"addresses,omitempty"` // of its API, "host:port"; the first one is what the others reach it by
+	Boot      []BootPlace `json:"boot,omitempty"`      // where it boots machines
 	Member    string      `json:"member,omitempty"`    // etcd's number of the member in hex; empty before it joined, and with an external etcd
 	Added     time.Time   `json:"added,omitzero"`
 	Schema    int         `json:"schema,omitempty"`  // newest schema of the store that it understands
@@ -110,6 +112,13 @@ type Manager struct {
 	// TokenKey is the fingerprint of the public key that used the token: the same key may ask again, another is refused.
 	TokenKey string   `json:"token_key,omitempty"`
 	Revision Revision `json:"-"`
+}
+
+// BootPlace is an interface on which a manager boots machines.
+type BootPlace struct {
+	Address string `json:"address"` // with the length of the network's prefix: "10.77.0.1/16"
+	HTTP    int    `json:"http"`    // port of boot scripts and files
+	API     int    `json:"api"`     // port of the API
 }
 
 // SealKey is a data key under which secrets are sealed, itself sealed under the site key, which is not in the store. With SiteKey it

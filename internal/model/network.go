@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"muster/internal/model/noderange"
 )
@@ -15,6 +16,16 @@ const (
 	maxMTU  = 65535
 	maxVLAN = 4094
 )
+
+// How a machine that boots from the network is answered.
+const (
+	ModeObserve = "observe" // never; what it would have been answered is recorded
+	ModeProxy   = "proxy"   // with what to boot; its address is another DHCP server's
+	ModeFull    = "full"    // with address and what to boot
+)
+
+// BootModes are all of them.
+var BootModes = []string{ModeObserve, ModeProxy, ModeFull}
 
 // bits is the length of the prefix, as text.
 func (n *Network) bits() string {
@@ -81,6 +92,9 @@ func (c *checker) network(name string, n *Network) {
 	}
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		tell(&Problem{What: fmt.Sprintf("mtu: %d is wrong", n.MTU), Why: fmt.Sprintf("not between %d and %d", minMTU, maxMTU), Do: "0 is the port's own"})
+	}
+	if n.Mode != "" && !slices.Contains(BootModes, n.Mode) {
+		tell(&Problem{What: "mode: " + quoted(n.Mode) + " is wrong", Do: "Choose of " + strings.Join(BootModes, ", ")})
 	}
 	tell(checkComment(n.Comment))
 	for m := range holding(c.old.inNet, name) { // what it says may stand in their expressions

@@ -83,6 +83,7 @@ func attributes() []Attr {
 		{Name: "net.<name>.domain", Type: String, Inherits: true, common: func(n *Network) string { return n.Domain }, Example: "hpc.example.org", Help: "DNS domain of the port"},
 		{Name: "net.<name>.mtu", Type: Integer, Min: minMTU, Max: maxMTU, Unit: "octets", Inherits: true, common: func(n *Network) string { return number(n.MTU) }, Example: "9000", Help: "largest packet"},
 		{Name: "net.<name>.vlan", Type: Integer, Min: 1, Max: maxVLAN, Inherits: true, common: func(n *Network) string { return number(n.VLAN) }, Example: "7", Help: "VLAN of the port's traffic; not set is untagged"},
+		{Name: "net.<name>.mode", Type: Choice, Default: ModeFull, Choices: BootModes, Inherits: true, common: func(n *Network) string { return n.Mode }, Help: "how its requests to boot are answered: observe: never, what would have been answered is recorded; proxy: with what to boot, the address is another DHCP server's; full: with both"},
 
 		{Name: "disk.<name>.device", Type: String, Inherits: true, Example: "/dev/nvme0n1", Help: "block device, as the running system names it"},
 		{Name: "disk.<name>.wwn", Type: String, Inherits: true, Example: "0x5000c500a1b2c3d4", Help: "world wide name: the disk itself, wherever it is plugged in"},
@@ -95,6 +96,7 @@ func attributes() []Attr {
 		{Name: "console.record", Type: Boolean, Default: "true", Inherits: true, Help: "keep the console connected and recorded"},
 
 		{Name: "image.kernelargs", Type: List, Of: String, Sep: " ", Inherits: true, Example: "+ nosmt", Help: "kernel arguments besides those that muster gives"},
+		{Name: "boot.loader", Type: Choice, Default: "ipxe", Choices: []string{"ipxe", "shim"}, Inherits: true, Help: "what UEFI firmware loads: ipxe; shim: the shim and GRUB that Debian has had signed, for Secure Boot"},
 		{Name: "boot.count", Type: Integer, Default: "3", Min: 1, Max: 100, Unit: "boots", Inherits: true, Example: "5", Help: "network boots that a deployment may use before the node is held"},
 
 		{Name: "jobs", Type: List, Of: String, Sep: ",", Inherits: true, Example: "+ base,slurm", Help: "jobs that run on the node after each start, in this order; + adds to what is inherited"},

@@ -1,11 +1,16 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,23 +25,55 @@ import (
 )
 
 // bootPlace is how machines on an interface reach us.
-func (s *Server) bootPlace(i iface) (boot.Server, error) {
-	p := boot.Server{Interface: i.name, Address: i.address, Network: i.network, HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin(), TicketKey: s.keys.TicketKey()}
+func (s *Server) bootPlace(i iface, files tftpd.Files) (boot.Server, error) {
+	p := boot.Server{
+		Interface: i.name, Address: i.address, Network: i.network, Address6: i.address6, Network6: i.network6, Assets: files.Assets(), Manager: s.name(),
+		HTTPPort: s.cfg.HTTPPort, Pin: s.keys.Pin(), TicketKey: s.keys.TicketKey(),
+	}
+	// A family over which a node could not enrol is left out.
+	for _, a := range []*netip.Addr{&p.Address6, &p.Address} {
+		switch port := s.apiPort(*a); port {
+		case 0:
+			*a = netip.Addr{}
+		default:
+			if p.APIPort != 0 && p.APIPort != port {
+				p.Address6 = netip.Addr{} // nodes are told one port
+			}
+			p.APIPort = port
+		}
+	}
+	if p.APIPort == 0 {
+		at := i.addresses()[0].String()
+		return p, &api.Error{
+			Code: api.Usage, What: "boot interface " + i.name, Why: "no address of --listen is its address " + at + ": nodes could not enrol",
+			Do: "Add --listen " + net.JoinHostPort(at, strconv.Itoa(APIPort)),
+		}
+	}
+	return p, nil
+}
+
+// apiPort is the port of the API at an address; 0 when it is not there.
+func (s *Server) apiPort(at netip.Addr) int {
 	for _, a := range s.apis {
-		host, port, err := net.SplitHostPort(a[len("https://"):])
-		if err != nil {
-			continue
-		}
-		addr, err := netip.ParseAddr(host)
-		if err == nil && (addr.IsUnspecified() || addr == i.address) {
-			p.APIPort, _ = strconv.Atoi(port)
-			return p, nil
+		l, err := netip.ParseAddrPort(a[len("https://"):])
+		if err == nil && at.IsValid() && (l.Addr() == at || l.Addr().IsUnspecified() && (at.Is4() || l.Addr().Is6())) {
+			return int(l.Port())
 		}
 	}
-	return p, &api.Error{
-		Code: api.Usage, What: "boot interface " + i.name, Why: "no address of --listen is its address " + i.address.String() + ": nodes could not enrol",
-		Do: "Add --listen " + net.JoinHostPort(i.address.String(), strconv.Itoa(APIPort)),
+	return 0
+}
+
+// bootPlaces are the interfaces on which this manager boots machines, for the other managers.
+func (s *Server) bootPlaces() []model.BootPlace {
+	var out []model.BootPlace
+	for _, i := range s.ifaces {
+		for _, p := range []netip.Prefix{netip.PrefixFrom(i.address, i.network.Bits()), netip.PrefixFrom(i.address6, i.network6.Bits())} {
+			if api := s.apiPort(p.Addr()); api != 0 {
+				out = append(out, model.BootPlace{Address: p.String(), HTTP: s.cfg.HTTPPort, API: api})
+			}
+		}
 	}
+	return out
 }
 
 // decide asks boot.Decide, commits what it wants recorded, and tells its events with the time that the answer took. With
@@ -93,7 +130,7 @@ func (s *Server) bootServices(ctx context.Context, g *errgroup.Group, place boot
 		return err
 	}
 	g.Go(func() error { return d.Serve(ctx) })
-	t, err := tftpd.Open(ctx, tftpd.Options{Server: place, Files: files, Decide: pure, Tell: s.tellBoot, Log: s.log})
+	t, err := tftpd.Open(ctx, tftpd.Options{Server: place, Open: s.openTFTP(place, files), Tell: s.tellBoot, Log: s.log})
 	if err != nil {
 		return err
 	}
@@ -104,6 +141,52 @@ func (s *Server) bootServices(ctx context.Context, g *errgroup.Group, place boot
 	}
 	g.Go(func() error { return r.Serve(ctx) })
 	return nil
+}
+
+// openTFTP finds what a machine gets for a name: GRUB's script, a kernel or initramfs under file/, else a loader.
+func (s *Server) openTFTP(place boot.Server, files tftpd.Files) func(context.Context, string, netip.Addr) (tftpd.Content, error) {
+	return func(ctx context.Context, name string, from netip.Addr) (tftpd.Content, error) {
+		began := time.Now()
+		r := boot.Request{Stage: boot.StageLoader, Server: place, Source: from, Path: name}
+		if path, ok := strings.CutPrefix(name, "file/"); ok {
+			r.Stage, r.Path = boot.StageFile, path
+		} else if strings.HasSuffix(name, "/"+boot.GrubScript) && !strings.HasPrefix(name, "grub/") {
+			r.Stage, r.Grub = boot.StageScript, true
+			token, hash := identity.NewToken()
+			r.Token, r.TokenHash = model.NewSecret(token), hash
+		}
+		d, err := s.decide(ctx, r, began, nil)
+		switch {
+		case err != nil:
+			s.log.Error("boot by TFTP", "from", from, "err", err)
+			return tftpd.Content{}, errors.New("the service cannot record the boot: try again")
+		case d.Status != http.StatusOK:
+			return tftpd.Content{}, errors.New(d.Reason)
+		case r.Stage == boot.StageScript:
+			text := d.Script.Reveal()
+			return tftpd.Content{Name: boot.GrubScript, Size: int64(len(text)), Data: strings.NewReader(text), Node: d.Node}, nil
+		case r.Stage == boot.StageFile:
+			return s.bootFile(d)
+		}
+		b := files[d.Loader].Data
+		return tftpd.Content{Name: d.Loader, Size: int64(len(b)), Data: bytes.NewReader(b), Node: d.Node}, nil
+	}
+}
+
+// bootFile opens the file of an image that was decided on.
+func (s *Server) bootFile(d boot.Decision) (tftpd.Content, error) {
+	dep := s.store.Snapshot().Deployment(d.Node)
+	if dep == nil {
+		return tftpd.Content{}, errors.New("nothing is deployed any more")
+	}
+	f, err := os.Open(filepath.Join(s.imageDir(dep.Image), filepath.Base(d.File.Name)))
+	if err != nil {
+		e := about(d.Node, boot.StepFile, d.File.Name+" could not be sent")
+		e.Reason, e.Bad = err.Error(), true
+		s.tell(e)
+		return tftpd.Content{}, errors.New(d.File.Name + " is missing on the manager")
+	}
+	return tftpd.Content{Name: d.File.Name, Size: d.File.Size, Data: f, Node: d.Node, Done: func() { _ = f.Close() }}, nil
 }
 
 // bootHandler serves what machines fetch over HTTP before they have an identity: script, kernel, initramfs, loader.
@@ -130,9 +213,9 @@ func (s *Server) bootHandler(place boot.Server, files tftpd.Files) http.Handler 
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write([]byte(d.Script.Reveal()))
 	})
-	m.HandleFunc("GET /boot/file/{digest}/{name}", func(w http.ResponseWriter, r *http.Request) {
+	m.HandleFunc("GET /boot/file/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		req := boot.Request{Stage: boot.StageFile, Server: place, Source: source(r), Path: r.PathValue("digest") + "/" + r.PathValue("name")}
+		req := boot.Request{Stage: boot.StageFile, Server: place, Source: source(r), Path: r.PathValue("path")}
 		d, err := s.decide(r.Context(), req, began, nil)
 		if err != nil || d.Status != http.StatusOK {
 			http.Error(w, d.Reason, max(d.Status, http.StatusForbidden))
@@ -150,9 +233,9 @@ func (s *Server) bootHandler(place boot.Server, files tftpd.Files) http.Handler 
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
-	m.HandleFunc("GET /boot/loader/{name}", func(w http.ResponseWriter, r *http.Request) {
+	m.HandleFunc("GET /boot/loader/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		req := boot.Request{Stage: boot.StageLoader, Server: place, Source: source(r), Path: r.PathValue("name")}
+		req := boot.Request{Stage: boot.StageLoader, Server: place, Source: source(r), Path: r.PathValue("path")}
 		d, err := s.decide(r.Context(), req, began, nil)
 		file, ok := files[d.Loader]
 		if err != nil || d.Status != http.StatusOK || !ok {

@@ -28,6 +28,11 @@ func (s *Server) deploy(q *request) error {
 	if err != nil {
 		return err
 	}
+	if in.Reboot {
+		if err := onlyOurs(q.snap, "deploy --reboot", namesOf(nodes)); err != nil {
+			return err
+		}
+	}
 	if !in.DryRun {
 		if err := s.arm(q, in, nodes); err != nil {
 			return err

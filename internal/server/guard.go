@@ -24,13 +24,20 @@ func (q *request) may(snap *model.Snapshot, verb string, names []model.NodeName)
 	return auth.Allow(snap, q.who, verb, names)
 }
 
-// disturbs is nodes for a verb that changes or disturbs them: those that are locked refuse all of it.
+// describing are verbs that change what is written of nodes, and nothing at the machines: they work on nodes that are only observed, too.
+// A deployment with a reboot looks by itself.
+var describing = []string{"node remove", "node rename", "bmc trust", "deploy"}
+
+// disturbs is nodes for a verb that changes or disturbs them: those that are locked, or only observed, refuse all of it.
 func (q *request) disturbs(verb string, rg api.Range) ([]*model.Node, error) {
 	nodes, err := q.nodes(verb, rg)
 	if err != nil {
 		return nil, err
 	}
-	return nodes, unlocked(q.snap, verb, namesOf(nodes))
+	if err := unlocked(q.snap, verb, namesOf(nodes)); err != nil || slices.Contains(describing, verb) {
+		return nodes, err
+	}
+	return nodes, onlyOurs(q.snap, verb, namesOf(nodes))
 }
 
 // unlocked refuses locked nodes, all of them, saying who, why, since when, and how to unlock. Those that were locked together are told

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,10 +26,16 @@ import (
 
 // iface is a network interface that boot services answer on.
 type iface struct {
-	name    string
-	index   int
-	address netip.Addr
-	network netip.Prefix
+	name     string
+	address  netip.Addr // IPv4; zero when it has none
+	network  netip.Prefix
+	address6 netip.Addr // IPv6, no link-local one; zero when it has none
+	network6 netip.Prefix
+}
+
+// addresses are those that it has, that of IPv4 first.
+func (i iface) addresses() []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{i.address, i.address6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
 // findInterfaces looks all of them up and names every one that cannot be used.
@@ -66,20 +74,28 @@ func findInterface(name string) (iface, *api.Error) {
 		return bad("it is down", "ip link set "+name+" up")
 	}
 	addrs, _ := ni.Addrs()
+	i := iface{name: name}
 	for _, a := range addrs {
 		p, err := netip.ParsePrefix(a.String())
-		if err == nil && p.Addr().Is4() {
-			return iface{name: name, index: ni.Index, address: p.Addr(), network: p.Masked()}, nil
+		switch {
+		case err != nil || p.Addr().IsLinkLocalUnicast():
+		case p.Addr().Is4() && !i.address.IsValid():
+			i.address, i.network = p.Addr(), p.Masked()
+		case p.Addr().Is6() && !i.address6.IsValid():
+			i.address6, i.network6 = p.Addr(), p.Masked()
 		}
 	}
-	return bad("it has no IPv4 address", "ip address add ADDRESS/LENGTH dev "+name)
+	if len(i.addresses()) == 0 {
+		return bad("it has no address but a link-local one", "ip address add ADDRESS/LENGTH dev "+name)
+	}
+	return i, nil
 }
 
 // listeners are all sockets of the API and of boot HTTP, open before anything is served.
 type listeners struct {
 	unix net.Listener
 	tls  []net.Listener
-	http map[string]net.Listener // by interface
+	http map[string][]net.Listener // by interface
 }
 
 func (ls *listeners) close() {
@@ -89,14 +105,16 @@ func (ls *listeners) close() {
 	for _, l := range ls.tls {
 		_ = l.Close()
 	}
-	for _, l := range ls.http {
-		_ = l.Close()
+	for _, on := range ls.http {
+		for _, l := range on {
+			_ = l.Close()
+		}
 	}
 }
 
 // listen opens every socket or none, and names all that cannot be opened.
 func (s *Server) listen() (*listeners, error) {
-	ls := &listeners{http: map[string]net.Listener{}}
+	ls := &listeners{http: map[string][]net.Listener{}}
 	var problems []*api.Error
 	// The store's lock is held: whoever left this socket behind is dead.
 	_ = os.Remove(s.Socket())
@@ -115,7 +133,9 @@ func (s *Server) listen() (*listeners, error) {
 	addrs := s.cfg.Listen
 	if len(addrs) == 0 {
 		for _, i := range s.ifaces {
-			addrs = append(addrs, net.JoinHostPort(i.address.String(), strconv.Itoa(APIPort)))
+			for _, a := range i.addresses() {
+				addrs = append(addrs, net.JoinHostPort(a.String(), strconv.Itoa(APIPort)))
+			}
 		}
 	}
 	if len(addrs) == 0 {
@@ -131,13 +151,15 @@ func (s *Server) listen() (*listeners, error) {
 		s.apis = append(s.apis, "https://"+l.Addr().String())
 	}
 	for _, i := range s.ifaces {
-		a := net.JoinHostPort(i.address.String(), strconv.Itoa(s.cfg.HTTPPort))
-		l, err := net.Listen("tcp", a)
-		if err != nil {
-			problems = append(problems, taken("boot HTTP", a, "--http-port", err))
-			continue
+		for _, addr := range i.addresses() {
+			a := net.JoinHostPort(addr.String(), strconv.Itoa(s.cfg.HTTPPort))
+			l, err := net.Listen("tcp", a)
+			if err != nil {
+				problems = append(problems, taken("boot HTTP", a, "--http-port", err))
+				continue
+			}
+			ls.http[i.name] = append(ls.http[i.name], l)
 		}
-		ls.http[i.name] = l
 	}
 	if len(problems) > 0 {
 		ls.close()
@@ -180,7 +202,7 @@ func (ls *listeners) serve(ctx context.Context, g *errgroup.Group, s *Server) er
 	var files tftpd.Files
 	if len(s.ifaces) > 0 {
 		var err error
-		if files, err = tftpd.Load(""); err != nil {
+		if files, err = tftpd.Load(filepath.Join(s.cfg.Data, "loaders")); err != nil {
 			ls.close()
 			return err
 		}
@@ -190,14 +212,16 @@ func (ls *listeners) serve(ctx context.Context, g *errgroup.Group, s *Server) er
 	s.gate.open(admin)
 	var problems []error
 	for _, i := range s.ifaces {
-		place, err := s.bootPlace(i)
+		place, err := s.bootPlace(i, files)
 		if err == nil {
 			err = s.bootServices(ctx, g, place, files)
 		}
 		if err != nil {
 			problems = append(problems, err)
 		}
-		s.web(ctx, g, ls.http[i.name], s.bootHandler(place, files), "boot HTTP "+i.name)
+		for _, l := range ls.http[i.name] {
+			s.web(ctx, g, l, s.bootHandler(place, files), "boot HTTP "+i.name)
+		}
 	}
 	return errors.Join(problems...)
 }

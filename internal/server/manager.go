@@ -477,7 +477,7 @@ func (s *Server) writeSelf(ctx context.Context) error {
 		}
 		doc.Member, doc.Schema, doc.Version = id, store.Schema, s.cfg.Version
 		doc.TokenHash, doc.TokenKey, doc.TokenExpires = "", "", time.Time{}
-		doc.Addresses = nil
+		doc.Addresses, doc.Boot = nil, s.bootPlaces()
 		if a := s.advertised(); a != "" {
 			doc.Addresses = []string{a}
 		}
@@ -496,5 +496,5 @@ func (s *Server) writeSelf(ctx context.Context) error {
 }
 
 func same(a, b *model.Manager) bool {
-	return a.Member == b.Member && a.Schema == b.Schema && a.Version == b.Version && a.TokenHash == b.TokenHash && slices.Equal(a.Addresses, b.Addresses)
+	return a.Member == b.Member && a.Schema == b.Schema && a.Version == b.Version && a.TokenHash == b.TokenHash && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Boot, b.Boot)
 }

@@ -21,6 +21,7 @@ var networks = &family[model.Network]{
 		text(func(n *model.Network) *string { return &n.Domain }, "domain"),
 		number(func(n *model.Network) *int { return &n.VLAN }, "vlan"),
 		number(func(n *model.Network) *int { return &n.MTU }, "mtu"),
+		text(func(n *model.Network) *string { return &n.Mode }, "mode"),
 		text(func(n *model.Network) *string { return &n.Comment }, "comment"),
 	},
 	usedBy: func(snap *model.Snapshot, name string) string {

@@ -39,7 +39,7 @@ func (s *Server) enrol(q *request) error {
 		return err
 	}
 	var out api.Enrolled
-	req := boot.Request{Stage: boot.StageEnrol, Source: source(q.Request), TokenHash: identity.TokenHash(in.Token), Key: key}
+	req := boot.Request{Stage: boot.StageEnrol, Source: source(q.Request), TokenHash: identity.TokenHash(in.Token), Key: key, Claim: model.NodeName(in.Node)}
 	d, err := s.decide(q.Context(), req, time.Now(), func(snap *model.Snapshot, d boot.Decision) ([]model.Op, error) {
 		now := time.Now()
 		cert, _, expires, err := s.keys.SignNode(d.Node, in.CSR, now)

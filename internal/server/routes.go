@@ -57,6 +57,8 @@ func (s *Server) routes() []route {
 		{"POST /v1/nodes/rename", "node rename", admin, (*Server).renameNodes, api.RenameNodes{}, one(api.Changed{}), ""},
 		{"POST /v1/lock", "lock", admin, (*Server).lock, api.LockNodes{}, one(api.Changed{}), ""},
 		{"POST /v1/unlock", "unlock", admin, (*Server).unlock, api.UnlockNodes{}, one(api.Changed{}), ""},
+		{"POST /v1/take", "take", admin, (*Server).take, api.TakeNodes{}, one(api.Changed{}), ""},
+		{"POST /v1/release", "release", admin, (*Server).release, api.ReleaseNodes{}, one(api.Changed{}), ""},
 		{"POST /v1/set", "set", admin, (*Server).setAttrs, api.SetAttrs{}, one(api.Changed{}), ""},
 		{"POST /v1/get", "get", admin, (*Server).getAttrs, api.GetAttrs{}, lines(api.NodeAttrs{}), ""},
 		{"POST /v1/list", "list", admin, (*Server).listNodes, api.ListNodes{}, one(api.Names{}), ""},

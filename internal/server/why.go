@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/boot"
 	"muster/internal/console"
 	"muster/internal/model"
 	"muster/internal/store"
@@ -120,6 +121,8 @@ func advice(w *api.Why, last model.Event, now time.Time) []string {
 		return append(out, "nothing is deployed: muster deploy "+n+" IMAGE --reboot")
 	case w.Status.Status == "held":
 		return append(out, console, "then let it try again: muster deploy "+n+" "+w.Status.Image+" --reboot")
+	case last.Step == boot.StepObserved:
+		return append(out, "it is only observed, another system answers it; to take it over: muster take "+n, "which address the other system gives it: muster events "+n)
 	case last.Bad && strings.HasPrefix(last.Step, "power."):
 		return append(out, "the BMC: "+last.Reason, "its attributes: muster get "+n+" 'bmc.*' --blame")
 	case strings.HasPrefix(last.Step, "power.") && w.Status.Power == "on" && now.Sub(last.Time) < firmwareTime:

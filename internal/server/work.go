@@ -239,6 +239,15 @@ func (s *Server) toldWork(q *request) error {
 	if d == nil || d.ID != in.ID {
 		return &api.Error{Code: api.Conflict, What: "work told", Why: "the node was not asked for this, or for something else since", Node: string(n)}
 	}
+	if d.Manager != s.name() { // the node came to us with it
+		moved := *d
+		note := api.JobLine{Time: time.Now(), Note: "manager " + string(d.Manager) + " keeps what came before"}
+		if err := s.beginLog(n, d.ID, []api.JobLine{note}); err != nil {
+			return err
+		}
+		moved.Manager = s.name()
+		d = &moved
+	}
 	if err := s.addToLog(n, in); err != nil {
 		return &api.Error{Code: api.Failed, What: "work told", Why: err.Error(), Node: string(n)}
 	}

@@ -25,6 +25,9 @@ const (
 	ipxeNoProxy = 176 // 175.176: do not wait for a second DHCP server that knows the boot file
 )
 
+// takeThisFile is option 43 of PXE: PXE_DISCOVERY_CONTROL with bit 3, "download the boot file that is named here" (PXE 2.1 §2.2.3, table 2-1).
+var takeThisFile = []byte{6, 1, 8, 255}
+
 // parse reads a message of a client and what the decision needs of it.
 func parse(b []byte) (*dhcpv4.DHCPv4, boot.Request, error) {
 	m, err := dhcpv4.FromBytes(b)
@@ -49,10 +52,17 @@ func parse(b []byte) (*dhcpv4.DHCPv4, boot.Request, error) {
 		ServerID: addrOf(m.ServerIdentifier()),
 		Relay:    addrOf(m.GatewayIPAddr),
 	}
+	if agent := m.RelayAgentInfo(); agent != nil {
+		r.Link = addrOf(agent.Get(dhcpv4.LinkSelectionSubOption))
+		r.Override = addrOf(agent.Get(dhcpv4.ServerIdentifierOverrideSubOption))
+	}
+	if !r.Link.IsValid() {
+		r.Link = addrOf(m.GetOneOption(dhcpv4.OptionSubnetSelection))
+	}
 	if !r.Asked.IsValid() || r.Asked.IsUnspecified() {
 		r.Asked = addrOf(m.ClientIPAddr)
 	}
-	for _, a := range []*netip.Addr{&r.Asked, &r.ServerID, &r.Relay} {
+	for _, a := range []*netip.Addr{&r.Asked, &r.ServerID, &r.Relay, &r.Link, &r.Override} {
 		if a.IsUnspecified() {
 			*a = netip.Addr{}
 		}
@@ -125,16 +135,33 @@ func uuid(b []byte) string {
 // reply makes the message of an answer (RFC 2131 table 3). Relay options (82, RFC 3046) and the client's identifier
 // (61, RFC 6842) and UUID (97) go back as they came.
 func reply(m *dhcpv4.DHCPv4, srv boot.Server, l *boot.Lease) *dhcpv4.DHCPv4 {
+	self := srv.Address
+	if agent := m.RelayAgentInfo(); agent != nil {
+		if a := addrOf(agent.Get(dhcpv4.ServerIdentifierOverrideSubOption)); a.Is4() {
+			self = a
+		}
+	}
 	mods := []dhcpv4.Modifier{
 		dhcpv4.WithMessageType(dhcpv4.MessageType(l.Type)),
-		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ipOf(srv.Address))),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ipOf(self))),
 		dhcpv4.WithOptionCopied(m, optUUID),
 	}
 	opt := func(o dhcpv4.Option) { mods = append(mods, dhcpv4.WithOption(o)) }
-	if l.Type == boot.DHCPNak {
+	switch {
+	case l.Type == boot.DHCPNak:
 		mods = append(mods, dhcpv4.WithBroadcast(true))
 		opt(dhcpv4.OptMessage(l.Message))
-	} else {
+	case l.Proxy:
+		mods = append(mods, dhcpv4.WithServerIP(ipOf(srv.Address)), dhcpv4.WithClientIP(m.ClientIPAddr))
+		opt(dhcpv4.OptClassIdentifier(l.Class))
+		if l.BootFile != "" {
+			opt(dhcpv4.OptBootFileName(l.BootFile))
+			opt(dhcpv4.OptTFTPServerName(srv.Address.String()))
+			if l.Class == "PXEClient" {
+				opt(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, takeThisFile))
+			}
+		}
+	default:
 		mods = append(mods, dhcpv4.WithServerIP(ipOf(srv.Address)), dhcpv4.WithClientIP(m.ClientIPAddr))
 		if l.Time > 0 {
 			mods = append(mods, dhcpv4.WithYourIP(ipOf(l.Address.Addr())))

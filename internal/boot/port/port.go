@@ -52,7 +52,11 @@ func Listen(ctx context.Context, what, name string, at netip.AddrPort) (*net.UDP
 		}
 		return err
 	}}
-	c, err := lc.ListenPacket(ctx, "udp4", at.String())
+	family := "udp4"
+	if at.Addr().Is6() {
+		family = "udp6"
+	}
+	c, err := lc.ListenPacket(ctx, family, at.String())
 	e := &boot.Error{What: what + " on " + name}
 	switch {
 	case err == nil:
@@ -74,10 +78,9 @@ func Listen(ctx context.Context, what, name string, at netip.AddrPort) (*net.UDP
 
 // holder names the programs that have a UDP port, from /proc: "dnsmasq (pid 812)".
 func holder(port uint16) string {
-	table, err := os.ReadFile("/proc/self/net/udp")
-	if err != nil {
-		return "another program"
-	}
+	table, _ := os.ReadFile("/proc/self/net/udp")
+	table6, _ := os.ReadFile("/proc/self/net/udp6")
+	table = append(table, table6...)
 	sockets := map[string]bool{}
 	for l := range bytes.Lines(table) {
 		f := strings.Fields(string(l)) // sl local_address rem_address st queues tr tm->when retrnsmt uid timeout inode

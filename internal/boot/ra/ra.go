@@ -1,9 +1,10 @@
 // Package ra answers router solicitations (RFC 4861 §6.2.6) of known machines on one interface: "I am here, and I am no router".
 //
-// Nothing of muster needs IPv6 yet. The answer is for iPXE, which after DHCPv4 asks for an IPv6 router and waits some twelve seconds
-// when nobody answers. The advertisement has router lifetime 0, no prefix, and neither the managed nor the other flag: no
-// machine takes a route, an address or a DHCPv6 server from it. It goes to the machine that asked and to no other, so a network
-// that has real routers is not disturbed.
+// A machine that gets an IPv6 address of us is told that it is to ask by DHCPv6 (the managed flag), and which prefix is on its link:
+// DHCPv6 itself tells no prefix. To any other machine the advertisement says nothing at all; it is for iPXE, which after DHCPv4 asks for an IPv6
+// router and waits some twelve seconds when nobody answers. The router lifetime is 0 and no prefix is for addresses that a machine
+// makes up (RFC 4862): no machine takes a route or an address from it. It goes to the machine that asked and to no other, so a
+// network that has real routers is not disturbed.
 //
 // The socket is a raw one, so the interface itself needs no IPv6 address.
 package ra
@@ -15,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/mdlayher/ndp"
 	"github.com/mdlayher/packet"
@@ -45,6 +47,7 @@ const (
 	ipv6       = 40 // octets of an IPv6 header
 	icmpv6     = 58
 	solicit    = 133 // type of a router solicitation
+	prefixLife = 24 * time.Hour
 	hopLimit   = 255 // a neighbour's packet; a router would have taken one off (RFC 4861 §6.1.1)
 	allRouters = "\x33\x33\x00\x00\x00\x02"
 )
@@ -96,10 +99,14 @@ func (s *Server) Serve(ctx context.Context) error {
 			return err
 		}
 		who, at, ok := parse(buf[:n])
-		if !ok || s.o.Decide(boot.Request{Stage: boot.StageSolicit, Server: s.o.Server, MAC: who.String()}).Silent {
+		if !ok {
 			continue
 		}
-		b, err := advertisement(s.self, who, at)
+		d := s.o.Decide(boot.Request{Stage: boot.StageSolicit, Server: s.o.Server, MAC: who.String()})
+		if d.Silent || d.Advert == nil {
+			continue
+		}
+		b, err := advertisement(s.self, who, at, *d.Advert)
 		if err == nil {
 			_, err = s.raw.WriteTo(b, &packet.Addr{HardwareAddr: who})
 		}
@@ -131,15 +138,22 @@ func parse(b []byte) (who net.HardwareAddr, at netip.Addr, ok bool) {
 
 // advertisement makes the frame of the answer. A machine that has no address yet is answered at all nodes' address, in a frame
 // to itself (RFC 6085).
-func advertisement(self, who net.HardwareAddr, at netip.Addr) ([]byte, error) {
+func advertisement(self, who net.HardwareAddr, at netip.Addr, a boot.Advert) ([]byte, error) {
 	src := linkLocal(self)
 	if !at.IsLinkLocalUnicast() {
 		at = netip.IPv6LinkLocalAllNodes()
 	}
-	msg, err := ndp.MarshalMessageChecksum(&ndp.RouterAdvertisement{
-		CurrentHopLimit: 64,
-		Options:         []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: self}},
-	}, src, at)
+	adv := &ndp.RouterAdvertisement{
+		CurrentHopLimit:      64,
+		ManagedConfiguration: a.Prefix.IsValid(),
+		Options:              []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: self}},
+	}
+	if a.Prefix.IsValid() {
+		adv.Options = append(adv.Options, &ndp.PrefixInformation{
+			PrefixLength: uint8(a.Prefix.Bits()), OnLink: true, ValidLifetime: prefixLife, PreferredLifetime: prefixLife, Prefix: a.Prefix.Masked().Addr(),
+		})
+	}
+	msg, err := ndp.MarshalMessageChecksum(adv, src, at)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/bpf"
+
+	"muster/internal/boot"
 )
 
 var (
@@ -37,7 +39,7 @@ func TestSolicitationIsReadAndAnswered(t *testing.T) {
 		if !ok || hw.String() != who.String() || at.String() != from {
 			t.Fatalf("got %v %v %v", hw, at, ok)
 		}
-		a, err := advertisement(self, hw, at)
+		a, err := advertisement(self, hw, at, boot.Advert{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,6 +56,26 @@ func TestSolicitationIsReadAndAnswered(t *testing.T) {
 		if adv.RouterLifetime != 0 || adv.ManagedConfiguration || adv.OtherConfiguration || len(adv.Options) != 1 {
 			t.Errorf("got %+v", adv)
 		}
+	}
+}
+
+func TestMachineWithAnIPv6AddressIsSentToDHCPv6(t *testing.T) {
+	prefix := netip.MustParsePrefix("fd77::/64")
+	a, err := advertisement(self, who, netip.MustParseAddr("fe80::1"), boot.Advert{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ndp.ParseMessage(a[ether+ipv6:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	adv := m.(*ndp.RouterAdvertisement)
+	if adv.RouterLifetime != 0 || !adv.ManagedConfiguration || len(adv.Options) != 2 {
+		t.Fatalf("got %+v", adv)
+	}
+	p, ok := adv.Options[1].(*ndp.PrefixInformation)
+	if !ok || !p.OnLink || p.AutonomousAddressConfiguration || netip.PrefixFrom(p.Prefix, int(p.PrefixLength)) != prefix {
+		t.Errorf("got %+v", adv.Options[1])
 	}
 }
 
@@ -86,7 +108,7 @@ func FuzzParse(f *testing.F) {
 		if !ok {
 			return
 		}
-		a, err := advertisement(self, hw, at)
+		a, err := advertisement(self, hw, at, boot.Advert{})
 		if err != nil || !bytes.Equal(a[:6], b[6:12]) {
 			t.Fatalf("answer % x, %v", a, err)
 		}

@@ -1,11 +1,13 @@
-// Package tftpd hands out the loaders by TFTP (RFC 1350, with the options blksize and tsize of RFC 2348 and 2349), reading only.
+// Package tftpd hands out files by TFTP (RFC 1350, with the options blksize, timeout, tsize and windowsize of RFC 2347, 2348, 2349 and
+// 7440), reading only.
 //
-// A client names a file; the name is looked up in a fixed map and never meets a file system. The protocol is
-// github.com/pin/tftp; whether and why a machine gets a file is decided elsewhere. It listens on the address of its interface only.
+//	RRQ to port 69 ──▶ Open ──▶ a socket of its own ──▶ [OACK] ──▶ DATA, a window ahead of what is acknowledged
+//
+// A client names a file; what it gets for the name is decided elsewhere, and never meets a file system here. It listens on the address of
+// its interface only.
 package tftpd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,38 +19,46 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pin/tftp/v3"
-
 	"muster/internal/boot"
 	"muster/internal/boot/port"
 	"muster/internal/model"
 )
 
-// Options say where to answer, with what, and whom to ask. Decide is called from several goroutines.
+// Content is what a client gets.
+type Content struct {
+	Name string // for people
+	Size int64
+	Data io.ReaderAt
+	Node model.NodeName // who gets it
+	Done func()         // called at the end, when it is not nil
+}
+
+// Options say where to answer, and whom to ask.
 type Options struct {
 	Server boot.Server
-	Files  Files
-	Decide func(boot.Request) boot.Decision
-	// Tell takes the events of a decision, with the time that it took, before the file is sent.
+	// Open is called from several goroutines. The error goes to the client as text.
+	Open func(ctx context.Context, name string, from netip.Addr) (Content, error)
+	// Tell takes an event of a transfer that broke off; nil: nobody wants it.
 	Tell func([]model.Event)
 	Log  *slog.Logger // nil is silent
 }
 
-// Server holds the socket between [Open] and the end of Serve.
+// Server holds the sockets between [Open] and the end of Serve.
 type Server struct {
-	o    Options
-	udp  *net.UDPConn
-	tftp *tftp.Server
+	o   Options
+	udp []*net.UDPConn // one for each family that the interface has an address of
 
 	mu    sync.Mutex
 	under map[netip.Addr]int // transfers under way
 }
 
 const (
-	// window is how many blocks are sent ahead of their acknowledgement.
-	window = 16
-	// resend is the time after which a block that was not acknowledged is sent again.
+	// ahead is how many blocks are sent ahead of their acknowledgement to a client that asked for no window.
+	ahead = 16
+	// resend is the time after which blocks that were not acknowledged are sent again.
 	resend = time.Second
+	// tries is how often that is done without anything new being acknowledged.
+	tries = 5
 	// most is how many transfers one address may have: firmware asks for the size first, and again when an answer was lost. Each
 	// costs a socket, and somebody may be sending in the name of a node.
 	most = 8
@@ -56,76 +66,112 @@ const (
 	grace = time.Second
 )
 
-// Open takes UDP port 69 at the address of the interface. Errors are *[boot.Error] where something can be done.
+// Open takes UDP port 69 at the addresses of the interface. Errors are *[boot.Error] where something can be done.
 func Open(ctx context.Context, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	udp, err := port.Listen(ctx, "TFTP", o.Server.Interface, netip.AddrPortFrom(o.Server.Address, 69))
-	if err != nil {
-		return nil, err
+	s := &Server{o: o, under: map[netip.Addr]int{}}
+	for _, a := range []netip.Addr{o.Server.Address, o.Server.Address6} {
+		if !a.IsValid() {
+			continue
+		}
+		udp, err := port.Listen(ctx, "TFTP", o.Server.Interface, netip.AddrPortFrom(a, 69))
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.udp = append(s.udp, udp)
 	}
-	s := &Server{o: o, udp: udp, under: map[netip.Addr]int{}}
-	s.tftp = tftp.NewServer(s.read, nil)
-	s.tftp.SetAnticipate(window)
-	s.tftp.SetTimeout(resend)
 	return s, nil
 }
 
-// Serve answers until ctx ends. Transfers that are then under way have a second to end; one that waits for a machine that has gone
-// is left behind and ends with its retries.
-func (s *Server) Serve(ctx context.Context) error {
-	done := make(chan struct{})
-	defer context.AfterFunc(ctx, func() {
-		defer close(done)
-		s.tftp.Shutdown()
-	})()
-	err := s.tftp.Serve(s.udp)
-	if ctx.Err() == nil {
-		return err
+func (s *Server) close() {
+	for _, c := range s.udp {
+		_ = c.Close()
 	}
-	select {
-	case <-done:
-	case <-time.After(grace):
-		s.o.Log.Warn("tftp: transfers under way were left")
-	}
-	return nil
 }
 
-// read answers one request. The error goes to the client as text.
-func (s *Server) read(name string, to io.ReaderFrom) error {
-	begin := time.Now()
-	out := to.(tftp.OutgoingTransfer)
-	remote := out.RemoteAddr()
-	from, _ := netip.AddrFromSlice(remote.IP)
-	from = from.Unmap()
-	if !s.enter(from) {
-		return fmt.Errorf("%d transfers to %s are under way", most, from)
+// Serve answers until ctx ends. Transfers that are then under way have a second to end; after it they are broken off.
+func (s *Server) Serve(ctx context.Context) error {
+	listening, stop := context.WithCancel(ctx)
+	transfers, breakOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer breakOff()
+	defer context.AfterFunc(listening, s.close)()
+	var wg, listeners sync.WaitGroup
+	errs := make(chan error, len(s.udp))
+	for _, c := range s.udp {
+		listeners.Go(func() {
+			buf := make([]byte, 2048)
+			for {
+				n, from, err := c.ReadFromUDPAddrPort(buf)
+				if err != nil {
+					if listening.Err() == nil {
+						errs <- err
+						stop()
+					}
+					return
+				}
+				b := append([]byte(nil), buf[:n]...)
+				local := c.LocalAddr().(*net.UDPAddr)
+				wg.Go(func() { s.answer(transfers, b, local, from) })
+			}
+		})
 	}
-	defer s.leave(from)
-	d := s.o.Decide(boot.Request{Stage: boot.StageLoader, Server: s.o.Server, Source: from, Path: clean(name)})
-	file, ok := s.o.Files[d.Loader]
-	took := time.Since(begin).Microseconds()
-	for i := range d.Events {
-		d.Events[i].TookUS = took
+	listeners.Wait()
+	end := time.AfterFunc(grace, func() {
+		s.o.Log.Warn("tftp: transfers under way were broken off")
+		breakOff()
+	})
+	wg.Wait()
+	end.Stop()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
 	}
-	if s.o.Tell != nil && len(d.Events) > 0 {
-		s.o.Tell(d.Events)
+}
+
+// answer handles one request, up to the end of its transfer.
+func (s *Server) answer(ctx context.Context, b []byte, local *net.UDPAddr, from netip.AddrPort) {
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	c, err := net.DialUDP("udp", &net.UDPAddr{IP: local.IP, Zone: local.Zone}, net.UDPAddrFromAddrPort(from))
+	if err != nil {
+		s.o.Log.Debug("tftp: no socket", "to", from, "err", err)
+		return
 	}
-	if !ok {
-		return errors.New(d.Reason)
+	defer c.Close()
+	r, err := parse(b)
+	if err != nil {
+		_, _ = c.Write(errorPacket(err))
+		return
 	}
-	out.SetSize(int64(len(file.Data)))
-	_, err := to.ReadFrom(bytes.NewReader(file.Data))
+	who := from.Addr().WithZone("")
+	if !s.enter(who) {
+		_, _ = c.Write(errorPacket(fmt.Errorf("%d transfers to %s are under way", most, who)))
+		return
+	}
+	defer s.leave(who)
+	what, err := s.o.Open(ctx, clean(r.name), who)
+	if err != nil {
+		_, _ = c.Write(errorPacket(err))
+		return
+	}
+	if what.Done != nil {
+		defer what.Done()
+	}
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	err = (&transfer{conn: c, request: r, content: what}).run()
 	// A UEFI machine asks for the size first and breaks that transfer off on purpose: only silence is worth a word.
-	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() && s.o.Tell != nil && d.Node != "" {
+	if errors.Is(err, errSilent) && s.o.Tell != nil && what.Node != "" {
 		s.o.Tell([]model.Event{{
-			Time: time.Now(), Node: d.Node, Step: boot.StepLoader, Bad: true,
-			What:   fmt.Sprintf("loader %s was not taken whole", file.Name),
+			Time: time.Now(), Node: what.Node, Step: boot.StepLoader, Bad: true,
+			What:   what.Name + " was not taken whole by TFTP",
 			Reason: "the machine stopped acknowledging; look at its console, and for loss on the network",
 		}})
 	}
-	return err
 }
 
 // enter counts one more transfer to an address; false says that it has enough.

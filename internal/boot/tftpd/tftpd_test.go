@@ -3,10 +3,12 @@ package tftpd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -45,15 +47,36 @@ func FuzzClean(f *testing.F) {
 	})
 }
 
-func TestLoadSaysWhatIsMissing(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, boot.BIOSLoader), []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+func TestLoad(t *testing.T) {
+	own, system := t.TempDir(), t.TempDir()
+	put := func(dir, name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_, err := Load(dir)
-	want := "boot loaders: snponly.efi, ipxe.efi missing in " + dir + ". apt-get install ipxe"
+	in := func(name string) string { return filepath.Join(system, name) }
+	put(system, boot.BIOSLoader, "x")
+	_, err := find([]string{own}, in)
+	want := "boot loaders: snponly.efi, ipxe.efi missing in " + own + " and " + system + ". apt-get install ipxe"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+	put(system, boot.UEFILoader, "the package's")
+	put(system, boot.HTTPLoader, "the package's")
+	put(own, boot.UEFILoader, "our own")
+	files, err := find([]string{own}, in)
+	if err != nil || string(files[boot.UEFILoader].Data) != "our own" || string(files[boot.HTTPLoader].Data) != "the package's" || len(files) != 3 {
+		t.Fatalf("got %+v, %v", files, err)
+	}
+	sums := strings.TrimPrefix(files[boot.UEFILoader].Digest, "sha256:") + "  " + boot.UEFILoader + "\n"
+	put(own, "SHA256SUMS", sums)
+	if _, err := find([]string{own}, in); err != nil {
+		t.Errorf("the right digest: %v", err)
+	}
+	put(own, "SHA256SUMS", sums+strings.Repeat("0", 64)+" *"+boot.HTTPLoader+"\n")
+	if _, err := find([]string{own}, in); err == nil || !strings.Contains(err.Error(), "boot loader ipxe.efi: ") || !strings.Contains(err.Error(), "SHA256SUMS says sha256:0000") {
+		t.Errorf("a wrong digest: %v", err)
 	}
 }
 
@@ -68,12 +91,11 @@ func TestServe(t *testing.T) {
 	defer cancel()
 	s, err := Open(ctx, Options{
 		Server: boot.Server{Interface: "lo", Address: netip.MustParseAddr(addr)},
-		Files:  Files{"snponly.efi": {Name: "snponly.efi", Data: data}},
-		Decide: func(r boot.Request) boot.Decision {
-			if r.Stage != boot.StageLoader || r.Path != "snponly.efi" || r.Source != netip.MustParseAddr("127.0.0.1") {
-				return boot.Decision{Reason: "there is no such loader"}
+		Open: func(_ context.Context, name string, from netip.Addr) (Content, error) {
+			if name != "snponly.efi" || from != netip.MustParseAddr("127.0.0.1") {
+				return Content{}, errors.New("there is no such loader")
 			}
-			return boot.Decision{Loader: r.Path, Events: []model.Event{{Step: boot.StepLoader}}}
+			return Content{Name: name, Size: int64(len(data)), Data: bytes.NewReader(data), Node: "r1n1"}, nil
 		},
 		Tell: func(es []model.Event) {
 			for _, e := range es {
@@ -104,9 +126,6 @@ func TestServe(t *testing.T) {
 	if _, err := from.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), data) {
 		t.Errorf("got %d octets, %v; want %d", got.Len(), err, len(data))
 	}
-	if e := <-told; e.Step != boot.StepLoader {
-		t.Errorf("told %+v", e)
-	}
 	if _, err := c.Receive("../../etc/shadow", "octet"); err == nil || !strings.Contains(err.Error(), "there is no such loader") {
 		t.Errorf("other name: got %v", err)
 	}
@@ -131,6 +150,11 @@ func TestServe(t *testing.T) {
 			_, _ = u.WriteTo([]byte("\x00\x05\x00\x00enough\x00"), from)
 			_ = u.Close()
 		}
+	}
+	for idle := false; !idle; runtime.Gosched() {
+		s.mu.Lock()
+		idle = len(s.under) == 0
+		s.mu.Unlock()
 	}
 	for range most {
 		answer, end := ask()
