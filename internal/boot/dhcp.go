@@ -169,7 +169,7 @@ func lease(s *model.Snapshot, d Decision, r Request, port nic, t MessageType) De
 
 // bootFile says what a machine that asks by DHCP is to load next, and why; "" is nothing.
 func bootFile(s *model.Snapshot, node model.NodeName, r Request) (file, why string) {
-	dep := s.Deployment(node)
+	dep := deployed(s, node)
 	a, known := archs[r.Arch]
 	switch {
 	case !r.PXE && !r.IPXE:

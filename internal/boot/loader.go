@@ -30,7 +30,7 @@ func decideLoader(s *model.Snapshot, r Request) Decision {
 	case !slices.Contains(Loaders, r.Path):
 		d.Status, d.Reason = http.StatusNotFound, "there is no such loader; there are "+strings.Join(Loaders, ", ")
 		return d.warn(StepRefused, what+" was refused")
-	case s.Deployment(n.Name) == nil:
+	case deployed(s, n.Name) == nil:
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, what+" was refused")
 	}
@@ -46,7 +46,7 @@ func decideFile(s *model.Snapshot, r Request) Decision {
 	if n == nil {
 		return d.tell(StepRefused, fmt.Sprintf("%s was refused to %s", what, r.Source))
 	}
-	dep := s.Deployment(n.Name)
+	dep := deployed(s, n.Name)
 	if dep == nil {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.warn(StepRefused, what+" was refused")

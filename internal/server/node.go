@@ -150,7 +150,7 @@ func (s *Server) progress(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	req := boot.Request{Stage: boot.StageProgress, Node: q.who.Node, Step: in.Step, Text: in.Text, Do: in.Do, Key: q.who.Key}
+	req := boot.Request{Stage: boot.StageProgress, Node: q.who.Node, Step: in.Step, Text: in.Text, Do: in.Do, Made: in.Made, Output: in.Output, Final: in.Final, Key: q.who.Key}
 	d, err := s.decide(q.Context(), req, time.Now(), nil)
 	if err != nil {
 		return err
