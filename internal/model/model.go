@@ -199,7 +199,9 @@ type State struct {
 	Seen    time.Time `json:"seen,omitzero"` // last heartbeat of the agent
 	Down    time.Time `json:"down,omitzero"` // when it was last off, or restarted through its BMC: what Seen saw has ended
 	BootID  string    `json:"boot_id,omitempty"`
-	Facts   *Facts    `json:"facts,omitempty"`
+	// Restarted is when it was last sent through its network boot by its BMC for a deployment.
+	Restarted time.Time `json:"restarted,omitzero"`
+	Facts     *Facts    `json:"facts,omitempty"`
 	// Hardware is what the BMC told of the machine's parts; nil: it was never asked.
 	Hardware *Hardware `json:"hardware,omitempty"`
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 )
 
-
 // The table as a whole: no phase is forgotten, each is reached, and each can end.
 func TestPhases_are_all_in_the_table(t *testing.T) {
 	if len(follows) != len(Phases) {
@@ -105,7 +104,8 @@ func TestCheck_refuses_a_transition_that_is_not_in_the_table(t *testing.T) {
 	}
 	s, err := Apply(Empty(), &Change{Revision: 1, Ops: []Op{
 		{KindNode, "n1", &Node{Name: "n1"}},
-		{KindImage, "i", &Image{Name: "i"}}, put(Starting, begun),
+		{KindImage, "i", &Image{Name: "i"}},
+		put(Starting, begun),
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func deniedBy(d boot.Decision, what string) error {
 // planOf says what a node is to run.
 func (s *Server) planOf(snap *model.Snapshot, n model.NodeName) (api.Plan, error) {
 	d := snap.Deployment(n)
-	if d == nil {
+	if d == nil || d.Phase == model.Cancelled {
 		return api.Plan{}, &api.Error{Code: api.Conflict, What: "plan", Why: "nothing is deployed", Node: string(n), Do: "muster deploy " + string(n) + " IMAGE"}
 	}
 	i := snap.Image(d.Image)

@@ -85,6 +85,7 @@ type Server struct {
 	drivers  map[string]Driver
 	consoles *console.Hub
 	seen     sightings
+	made     made
 	unknown  machines
 	repeated boot.Seen
 	ifaces   []iface
@@ -151,6 +152,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.Go(func() error { return s.consoles.Run(ctx) })
 	g.Go(func() error { return s.reconcileConsoles(ctx) })
 	g.Go(func() error { return s.watchPower(ctx) })
+	g.Go(func() error { return s.keepDeployments(ctx) })
 	g.Go(func() error { return s.followKeys(ctx) })
 	g.Go(func() error { return s.keepPool(ctx) })
 	g.Go(func() error {
