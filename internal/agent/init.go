@@ -193,7 +193,7 @@ func (b *boot) tell(ctx context.Context, percents <-chan int) {
 	next := time.Now().Add(fetchReport)
 	for p := range percents {
 		if p < 100 && time.Now().After(next) {
-			b.report(ctx, api.Progress{Step: "fetching", Text: fmt.Sprintf("%d %%", p)})
+			b.report(ctx, api.Progress{Step: "fetching", Made: model.Progress{Done: p, Of: 100}})
 			next = time.Now().Add(fetchReport)
 		}
 	}

@@ -33,11 +33,17 @@ type Plan struct {
 	Hostname       string   `json:"hostname"`
 }
 
-// Progress is POST /v1/node/progress: a step of the boot as the node sees it. Step is "fetching", "starting" or "failed".
+// Progress is POST /v1/node/progress: a step of the deployment as the node sees it. Step is "fetching", "starting", "writing", "jobs" or "failed". It may be
+// sent once a second; what repeats, or is late, moves nothing back.
 type Progress struct {
 	Step string `json:"step"`
-	Text string `json:"text,omitempty"` // "43 %"; for failed: why
+	Text string `json:"text,omitempty"` // for failed: why
 	Do   string `json:"do,omitempty"`   // for failed: what to look at
+	// Final says of a failure that another boot would end in the same way: the node is held at once. In writing and jobs it always is.
+	Final bool `json:"final,omitempty"`
+	// Made is how far the step is: percent of 100 (fetching, writing), or jobs of so many.
+	Made   model.Progress `json:"made,omitzero"`
+	Output string         `json:"output,omitempty"` // the last line that the work printed
 }
 
 // Up is POST /v1/node/up, once for each boot, and POST /v1/node/heartbeat, with Facts only when they changed.

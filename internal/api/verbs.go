@@ -172,7 +172,8 @@ type StatusQuery struct {
 }
 
 // NodeStatus is the truth about a node in one line. Status is one of: "defined" (nothing deployed), "off", "armed",
-// "booting", "enrolled", "fetching", "starting", "up", "held", "silent" (was up, its heartbeat stopped).
+// "booting", "enrolled", "fetching", "starting", "writing", "jobs", "up", "held", "cancelled", "silent" (was up, its heartbeat stopped), "waiting" (its
+// wave has not begun).
 type NodeStatus struct {
 	Result
 	Status  string       `json:"status"`
@@ -181,7 +182,14 @@ type NodeStatus struct {
 	Power   string       `json:"power,omitempty"` // as last seen
 	PowerAt time.Time    `json:"power_at,omitzero"`
 	Image   string       `json:"image,omitempty"`
-	Seen    time.Time    `json:"seen,omitzero"`
+	// Step is the status with its progress, where there is one: "fetching 43 %", "jobs 3/7". Output is the last line that the work printed.
+	Step     string         `json:"step,omitempty"`
+	Progress model.Progress `json:"progress,omitzero"`
+	Output   string         `json:"output,omitempty"`
+	Code     model.Code     `json:"code,omitempty"`
+	Begun    time.Time      `json:"begun,omitzero"`    // when the deployment was armed for the first time
+	Deadline time.Time      `json:"deadline,omitzero"` // when the node is held if nothing happens
+	Seen     time.Time      `json:"seen,omitzero"`
 	Console string       `json:"console,omitempty"` // "recording", or why not
 	Aliases []string     `json:"aliases,omitempty"`
 	Lock    *model.Lock  `json:"lock,omitempty"`

@@ -43,6 +43,7 @@ const (
 	StageEnrol    Stage = "enrol"
 	StageProgress Stage = "progress"
 	StageUp       Stage = "up"
+	StageLimit    Stage = "limit" // nobody asks: the time of a phase is over
 )
 
 // The steps that this room tells on the timeline.
@@ -65,6 +66,9 @@ const (
 	StepStarting = "node.starting"
 	StepFailed   = "node.failed"
 	StepUp       = "node.up"
+	StepWriting  = "node.writing"
+	StepJobs     = "node.jobs"
+	StepLate     = "deploy.held" // a phase took too long
 )
 
 // TokenLife is how long the token of a boot script can be used: long enough for a slow machine to load kernel and
@@ -133,8 +137,12 @@ type Request struct {
 	// Claim is who the node says that it is, where its address does not tell. Enrol.
 	Claim model.NodeName
 
-	// Progress: "fetching", "starting" or "failed", with text for people and what to look at.
+	// Progress: "fetching", "starting", "writing", "jobs" or "failed", with text for people and what to look at; how far it is, and the last line that
+	// the work printed.
 	Step, Text, Do string
+	Made           model.Progress
+	Output         string
+	Final          bool // failed: another boot would end in the same way
 	// BootID is the kernel's random boot id. Up.
 	BootID string
 
@@ -161,6 +169,16 @@ type Decision struct {
 
 	Ops    []model.Op
 	Events []model.Event
+
+	// Made says that the node goes on in the phase that it is in, and how far it is: too often for the store.
+	Made *Made
+}
+
+// Made is what a node reports of the work of a phase that it is in already.
+type Made struct {
+	Of       model.Deployment // as it was
+	Progress model.Progress
+	Output   string
 }
 
 // Decide answers one request of a machine from the snapshot. It is pure: the same arguments give the same answer. The caller
@@ -200,6 +218,8 @@ func Decide(s *model.Snapshot, r Request, now time.Time) Decision {
 		d = decideProgress(s, r, now)
 	case StageUp:
 		d = decideUp(s, r, now)
+	case StageLimit:
+		d = decideLimit(s, r, now)
 	default:
 		d = Decision{Silent: true, Status: http.StatusBadRequest, Reason: fmt.Sprintf("there is no stage %q", r.Stage)}
 	}

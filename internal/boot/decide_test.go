@@ -274,7 +274,7 @@ func TestDecideScript(t *testing.T) {
 	t.Run("uses_one_network_boot_and_stores_the_token", func(t *testing.T) {
 		d := script(snapshot(t, nil, &armed), at1)
 		want := &model.Deployment{
-			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Booting, Since: noon,
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Booting, Since: noon, Deadline: noon.Add(limits[model.Booting]),
 			TokenHash: "h1", TokenExpires: noon.Add(TokenLife),
 		}
 		if got := deployment(t, d); d.Status != http.StatusOK || !reflect.DeepEqual(got, want) {
@@ -496,6 +496,21 @@ func TestDecideEnrol(t *testing.T) {
 	}
 }
 
+// limits are the defaults of deploy.limit.*.
+var limits = map[model.Phase]time.Duration{
+	model.Armed: 15 * time.Minute, model.Booting: 10 * time.Minute, model.Enrolled: 5 * time.Minute, model.Fetching: time.Hour,
+	model.Starting: 10 * time.Minute, model.Writing: 2 * time.Hour, model.Jobs: 2 * time.Hour,
+}
+
+// late is a deployment whose phase should have ended a second ago.
+func late(p model.Phase) *model.Deployment {
+	since := noon.Add(-limits[p] - time.Second)
+	return &model.Deployment{
+		Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: p, Since: since, Deadline: since.Add(limits[p]),
+		Progress: model.Progress{Done: 43, Of: 100}, Output: "last words",
+	}
+}
+
 func TestDecideProgressAndUp(t *testing.T) {
 	in := func(p model.Phase, left int) *model.Deployment {
 		return &model.Deployment{Node: "r1n1", Image: "compute", Boots: 3, Left: left, Phase: p}
@@ -513,16 +528,35 @@ func TestDecideProgressAndUp(t *testing.T) {
 		{"fetching is recorded", in(model.Enrolled, 2), Request{Stage: StageProgress, Step: "fetching", Text: "43 %"}, 200, in(model.Fetching, 2), "node.fetching", "reports it"},
 		{"fetching again is not told again", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "fetching", Text: "44 %"}, 200, nil, "", "is fetching"},
 		{"starting is recorded", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "starting"}, 200, in(model.Starting, 2), "node.starting", ""},
+		{"writing begins with its progress", in(model.Starting, 2), Request{Stage: StageProgress, Step: "writing", Made: model.Progress{Done: 7, Of: 100}, Output: "mkfs.ext4\n"}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Writing, Progress: model.Progress{Done: 7, Of: 100}, Output: "mkfs.ext4",
+		}, "node.writing", ""},
+		{"starting does not follow writing", in(model.Writing, 2), Request{Stage: StageProgress, Step: "starting"}, 200, nil, "", "a late report does not move it"},
+		{"a report of the boot before does not skip the enrolment", in(model.Booting, 2), Request{Stage: StageProgress, Step: "fetching"}, 200, nil, "", "is booting"},
+		{"up of the boot before does not skip it either", in(model.Booting, 2), Request{Stage: StageUp, BootID: "b0"}, 200, nil, "node.up", "runs from before"},
+		{"progress that is none is refused", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "fetching", Made: model.Progress{Done: 101, Of: 100}}, 400, nil, "", "101 of 100"},
+		{"a job that fails holds the node at once", in(model.Jobs, 2), Request{Stage: StageProgress, Step: "failed", Text: "job mount: exit status 3"}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Code: model.NodeFailed, Reason: "jobs, the node stopped: job mount: exit status 3",
+		}, "!node.failed", ""},
+		{"a failure that would come again holds the node at once", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "failed", Text: "two disks match", Final: true}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Code: model.NodeFailed, Reason: "fetching, the node stopped: two disks match",
+		}, "!node.failed", ""},
+		{"cancelled is nothing deployed", in(model.Cancelled, 2), Request{Stage: StageProgress, Step: "fetching"}, 409, nil, "", "nothing is deployed"},
+		{"a phase that took too long holds the node", late(model.Starting), Request{Stage: StageLimit}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Code: model.PhaseTooLong, Progress: model.Progress{Done: 43, Of: 100}, Output: "last words",
+			Reason: "starting 43 % for more than 10m0s (deploy.limit.starting): starting, the init switched to the root and the agent has not reported; look at: muster console r1n1 --log",
+		}, "!deploy.held", ""},
+		{"a phase in its time is left alone", in(model.Starting, 2), Request{Stage: StageLimit}, 200, nil, "", "no time is over"},
 		{"late report does not go back", in(model.Up, 3), Request{Stage: StageProgress, Step: "fetching"}, 200, nil, "", "is up"},
 		{"unknown step is refused", in(model.Enrolled, 2), Request{Stage: StageProgress, Step: "dancing"}, 400, nil, "", `no step "dancing"`},
 		{"progress without deployment is refused", nil, Request{Stage: StageProgress, Step: "starting"}, 409, nil, "", "nothing is deployed"},
 		{"failure is recorded and the node stays armed", in(model.Fetching, 2), broke, 200, &model.Deployment{
-			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Armed,
-			Reason: "fetching, the node's init stopped: root image: wrong digest; look at: muster image check compute",
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Armed, Code: model.NodeFailed,
+			Reason: "fetching, the node stopped: root image: wrong digest; look at: muster image check compute",
 		}, "!node.failed", "root image: wrong digest"},
 		{"failure of the last network boot holds the node", in(model.Fetching, 0), broke, 200, &model.Deployment{
-			Node: "r1n1", Image: "compute", Boots: 3, Left: 0, Phase: model.Held,
-			Reason: "3 network boots did not reach up; last step: fetching, the node's init stopped: root image: wrong digest; look at: muster image check compute",
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 0, Phase: model.Held, Code: model.NodeFailed,
+			Reason: "3 network boots did not reach up; last step: fetching, the node stopped: root image: wrong digest; look at: muster image check compute",
 		}, "!node.failed", ""},
 		{"up frees the count", in(model.Starting, 0), Request{Stage: StageUp, BootID: "b1"}, 200, in(model.Up, 3), "node.up", "3 network boots are free again"},
 		{"up of a system from before does not count", in(model.Armed, 3), Request{Stage: StageUp, BootID: "b0"}, 200, nil, "node.up", "runs from before"},
@@ -538,6 +572,9 @@ func TestDecideProgressAndUp(t *testing.T) {
 			got := deployment(t, d)
 			if c.want != nil {
 				c.want.Since = noon
+				if limit := limits[c.want.Phase]; limit > 0 {
+					c.want.Deadline = noon.Add(limit)
+				}
 			}
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("recorded %+v, want %+v", got, c.want)

@@ -22,7 +22,7 @@ func decideEnrol(s *model.Snapshot, r Request, now time.Time) Decision {
 		return d.warn(StepDenied, fmt.Sprintf("an enrolment from %s was refused", r.Source))
 	}
 	d.Status = http.StatusForbidden
-	dep := s.Deployment(n.Name)
+	dep := deployed(s, n.Name)
 	switch {
 	case dep == nil:
 		d.Reason = fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
@@ -46,10 +46,10 @@ func decideEnrol(s *model.Snapshot, r Request, now time.Time) Decision {
 		return d.tell(StepEnrolled, "the node was given its certificate again")
 	}
 	next := *dep
-	next.TokenKey = r.Key
-	if next.Phase == model.Booting {
-		next.Phase, next.Since = model.Enrolled, now
+	if dep.Phase == model.Booting {
+		next, _ = dep.To(model.Enrolled, now, s.Limit(n, model.Enrolled)) // booting is always followed by it
 	}
+	next.TokenKey = r.Key
 	d.Reason = "it sent the token of the newest boot script, the first time"
 	return d.put(next).tell(StepEnrolled, "the node was given its certificate")
 }

@@ -60,7 +60,7 @@ var archs = map[uint16]arch{
 // bootFile says what a machine that asks by DHCP is to load next, and why; "" is nothing. Elsewhere says that its address is not from
 // here, so that who it is has to be in the name.
 func bootFile(s *model.Snapshot, node model.NodeName, r Request, elsewhere bool) (file, why string) {
-	dep := s.Deployment(node)
+	dep := deployed(s, node)
 	a, known := archs[r.Arch]
 	switch {
 	case !r.PXE && !r.IPXE:
@@ -141,7 +141,7 @@ func decideLoader(s *model.Snapshot, r Request) Decision {
 			return d.tell(StepRefused, what+" was refused")
 		}
 		return d.warn(StepRefused, what+" was refused")
-	case s.Deployment(n.Name) == nil:
+	case deployed(s, n.Name) == nil:
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, what+" was refused")
 	}
@@ -165,7 +165,7 @@ func decideFile(s *model.Snapshot, r Request) Decision {
 	if n == nil {
 		return d.tell(StepRefused, fmt.Sprintf("%s was refused to %s", what, r.Source))
 	}
-	dep := s.Deployment(n.Name)
+	dep := deployed(s, n.Name)
 	if dep == nil {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.warn(StepRefused, what+" was refused")

@@ -37,7 +37,7 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = "the URL is not of a DHCP answer of this service in the last hour; a machine that boots asks by DHCP first"
 		return d.warn(StepRefused, "the boot script was refused")
 	}
-	dep := s.Deployment(n.Name)
+	dep := deployed(s, n.Name)
 	if dep == nil {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, "the boot script was refused")
@@ -57,12 +57,17 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = err.Error()
 		return stop(d, r)
 	}
-	next := *dep
-	if !again {
-		next.Left--
-		next.Since = now
+	next, err := dep.To(model.Booting, now, s.Limit(n, model.Booting))
+	if err != nil {
+		d.Reason = err.Error()
+		return stop(d, r)
 	}
-	next.Phase, next.Reason = model.Booting, ""
+	if again {
+		next.Since, next.Deadline = dep.Since, dep.Deadline
+	} else {
+		next.Left--
+	}
+	next.Restart = false
 	next.TokenHash, next.TokenExpires, next.TokenKey = r.TokenHash, now.Add(TokenLife), ""
 	count := fmt.Sprintf("network boot %d of %d", dep.Boots-next.Left, dep.Boots)
 	who := ""
@@ -100,8 +105,7 @@ func askedAgain(dep *model.Deployment, now time.Time) bool {
 // time on.
 func hold(d Decision, r Request, dep model.Deployment, now time.Time) Decision {
 	if dep.Phase != model.Held {
-		dep.Reason = usedUp(dep)
-		dep.Phase, dep.Since = model.Held, now
+		dep = held(dep, model.BootsUsedUp, usedUp(dep), now)
 		d = d.put(dep)
 	}
 	d.Reason = dep.Reason
@@ -138,6 +142,10 @@ func Stopped(dep *model.Deployment) string {
 		return "fetching, the root image did not arrive whole" + look
 	case model.Starting:
 		return "starting, the init switched to the root and the agent has not reported" + look
+	case model.Writing:
+		return dep.Step() + ", the disks are not written, or the system on them does not start" + look
+	case model.Jobs:
+		return dep.Step() + ", they have not ended" + look
 	}
 	return string(dep.Phase)
 }

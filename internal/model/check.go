@@ -401,6 +401,9 @@ func (c *checker) deployment(name string, d *Deployment) {
 	if c.s.Node(NodeName(name)) == nil {
 		c.tell(Problem{Node: NodeName(name), What: "no such node", Why: "a deployment is put for it", Do: "muster node add " + name})
 	}
+	if why := transition(c.old.Deployment(NodeName(name)), d); why != "" {
+		c.tell(Problem{Node: NodeName(name), What: "its deployment", Why: why, Do: "muster why " + name})
+	}
 	if c.s.Image(d.Image) == nil {
 		p := Problem{Node: NodeName(name), What: "no image " + quoted(string(d.Image)), Do: "muster image list shows those that there are"}
 		if near := noderange.Nearest(string(d.Image), func(yield func(string) bool) {

@@ -113,9 +113,12 @@ func TestCheckTellsAllProblemsAtOnce(t *testing.T) {
 			"group r5: the range bcm.user=x is wrong: no attribute bcm.user. Did you mean bmc.user?",
 			"group everything: everything takes no range: every node is a member by itself. Leave the range out",
 		}},
-		{"deployments", []Op{{KindDeployment, "n9", &Deployment{Node: "n9", Image: "debian21"}}, {KindDeployment, "n1", &Deployment{Node: "n1", Image: "debian12"}}}, []string{
+		{"deployments", []Op{{KindDeployment, "n9", &Deployment{Node: "n9", Image: "debian21", Phase: Armed}}, {KindDeployment, "n1", &Deployment{Node: "n1", Image: "debian12", Phase: Armed}}}, []string{
 			"n9: no such node: a deployment is put for it. muster node add n9",
 			"n9: no image debian21. Did you mean debian12?",
+		}},
+		{"a deployment of no phase", []Op{{KindDeployment, "n1", &Deployment{Node: "n1", Image: "debian12", Phase: "dancing"}}}, []string{
+			`n1: its deployment: a deployment has no phase "dancing". muster why n1`,
 		}},
 		{"wrong document", []Op{{KindNode, "n1", &Group{}}}, []string{"document n1: *model.Group is not *model.Node"}},
 		{"wrong key", []Op{{KindNode, "n1", &Node{Name: "n2"}}, {KindGroup, "g", &Group{Name: "h"}}}, []string{"n2: its document is put as n1", "group h: its document is put as g"}},
@@ -300,7 +303,7 @@ func TestShortNames(t *testing.T) {
 		}
 	}
 	slices.Sort(words)
-	want := "after alarms cipher comment count delay driver kernelargs loader password pin plugin rack record room site source speed system unit"
+	want := "after alarms armed booting cipher comment count delay driver enrolled fetching kernelargs loader password pin plugin rack record room site source speed starting system unit writing"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

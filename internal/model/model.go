@@ -158,20 +158,6 @@ type File struct {
 	Size   int64  `json:"size"`   // bytes
 }
 
-// Phase is where a deployment stands.
-type Phase string
-
-// The phases of a deployment, in the order in which a node goes through them; Held is the end of one that failed.
-const (
-	Armed    Phase = "armed"    // waiting for the node's network boot
-	Booting  Phase = "booting"  // a boot script was handed out
-	Enrolled Phase = "enrolled" // the init holds a certificate
-	Fetching Phase = "fetching" // the root image is on its way
-	Starting Phase = "starting" // root verified and mounted, the init switches to it
-	Up       Phase = "up"       // the agent in the running system has reported
-	Held     Phase = "held"     // the network boots were used up, or the node reported why it cannot go on
-)
-
 // Deployment is the intent to run an image on a node, counted: each network boot that does not reach Up uses one
 // of Boots; when none is left the node is held with Reason.
 type Deployment struct {
@@ -180,8 +166,21 @@ type Deployment struct {
 	Boots  int       `json:"boots"`      // network boots allowed between two times of being up
 	Left   int       `json:"boots_left"` // of these, not yet used
 	Phase  Phase     `json:"phase"`
+	Code   Code      `json:"code,omitempty"`   // why it is in Phase, where that is not the way on
 	Reason string    `json:"reason,omitempty"` // why it is held; what to look at
 	Since  time.Time `json:"since"`            // when Phase was entered
+
+	// Begun is when it was armed for the first time: another one has another, also with the same image. Zero before there was this field.
+	Begun time.Time `json:"begun,omitzero"`
+	Actor string    `json:"actor,omitempty"` // who wants it
+	// Deadline is when Phase must have been left; then the node is held. Zero: there is no hurry.
+	Deadline time.Time `json:"deadline,omitzero"`
+	Progress Progress  `json:"progress,omitzero"` // of the work of Phase, as last shared between the managers
+	Output   string    `json:"output,omitempty"`  // the last line that the work printed
+	// Restart says that the machine is to be sent through its network boot by its BMC as soon as it is armed.
+	Restart bool `json:"restart,omitempty"`
+	// Rollout is the one that began it, empty for none.
+	Rollout string `json:"rollout,omitempty"`
 
 	// The one-time token of the newest boot script, as SHA-256 in hex; empty before the first script.
 	TokenHash    string    `json:"token_hash,omitempty"`
@@ -211,7 +210,9 @@ type State struct {
 	Seen    time.Time `json:"seen,omitzero"` // last heartbeat of the agent
 	Down    time.Time `json:"down,omitzero"` // when it was last off, or restarted through its BMC: what Seen saw has ended
 	BootID  string    `json:"boot_id,omitempty"`
-	Facts   *Facts    `json:"facts,omitempty"`
+	// Restarted is when it was last sent through its network boot by its BMC for a deployment.
+	Restarted time.Time `json:"restarted,omitzero"`
+	Facts     *Facts    `json:"facts,omitempty"`
 	// Hardware is what the BMC told of the machine's parts; nil: it was never asked.
 	Hardware *Hardware `json:"hardware,omitempty"`
 	// Doing is the work that it began last; nil: none yet.

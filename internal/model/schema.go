@@ -100,6 +100,13 @@ func attributes() []Attr {
 		{Name: "boot.count", Type: Integer, Default: "3", Min: 1, Max: 100, Unit: "boots", Inherits: true, Example: "5", Help: "network boots that a deployment may use before the node is held"},
 
 		{Name: "jobs", Type: List, Of: String, Sep: ",", Inherits: true, Example: "+ base,slurm", Help: "jobs that run on the node after each start, in this order; + adds to what is inherited"},
+		{Name: "deploy.limit.armed", Type: Duration, Default: "15m", Inherits: true, Example: "30m", Help: "time that a machine which is restarted for a deployment may take to ask for its boot script; 0s is any"},
+		{Name: "deploy.limit.booting", Type: Duration, Default: "10m", Inherits: true, Example: "30m", Help: "time between the boot script and the enrolment; 0s is any"},
+		{Name: "deploy.limit.enrolled", Type: Duration, Default: "5m", Inherits: true, Example: "10m", Help: "time between the enrolment and the first byte of the image; 0s is any"},
+		{Name: "deploy.limit.fetching", Type: Duration, Default: "1h", Inherits: true, Example: "2h", Help: "time that fetching the image may take; 0s is any"},
+		{Name: "deploy.limit.starting", Type: Duration, Default: "10m", Inherits: true, Example: "20m", Help: "time between switching to the image and the first report of its agent; 0s is any"},
+		{Name: "deploy.limit.writing", Type: Duration, Default: "2h", Inherits: true, Example: "4h", Help: "time that writing the disks and starting from them may take; 0s is any"},
+		{Name: "deploy.limit.jobs", Type: Duration, Default: "2h", Inherits: true, Example: "6h", Help: "time that the jobs after a deployment may take together; 0s is any"},
 
 		{Name: "ssh.user", Type: String, Default: "root", Inherits: true, Example: "root", Help: "user that run and copy log in as"},
 		{Name: "ssh.port", Type: Integer, Default: "22", Min: 1, Max: maxPort, Inherits: true, Example: "22", Help: "TCP port of sshd"},

@@ -81,6 +81,10 @@ func (s *Server) bootPlaces() []model.BootPlace {
 func (s *Server) decide(ctx context.Context, r boot.Request, began time.Time, more func(*model.Snapshot, boot.Decision) ([]model.Op, error)) (boot.Decision, error) {
 	snap := s.store.Snapshot()
 	d := boot.Decide(snap, r, time.Now())
+	if d.Made != nil {
+		s.made.note(d.Made)
+		return d, nil
+	}
 	if len(d.Ops) > 0 || more != nil && d.Status == http.StatusOK {
 		_, err := s.store.Update(ctx, func(snap *model.Snapshot) (*model.Change, error) {
 			d = boot.Decide(snap, r, time.Now())
@@ -222,7 +226,7 @@ func (s *Server) bootHandler(place boot.Server, files tftpd.Files) http.Handler 
 			return
 		}
 		dep := s.store.Snapshot().Deployment(d.Node)
-		if dep == nil {
+		if dep == nil || dep.Phase == model.Cancelled {
 			http.Error(w, "nothing is deployed any more", http.StatusConflict)
 			return
 		}

@@ -45,8 +45,8 @@ func (s *Server) deploy(q *request) error {
 			out.Image, out.Phase = string(d.Image), string(d.Phase)
 		}
 		if in.Reboot && !in.DryRun {
-			if err := s.reboot(ctx, q, n); err != nil {
-				out.Error = bmcProblem(n.Name, "deploy --reboot", err)
+			if out.Error = s.restart(ctx, q.snap, n, q.who.Name); out.Error != nil {
+				out.Phase = string(model.Held)
 			}
 		}
 		return out, out.Error
@@ -125,9 +125,14 @@ func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
 					boots, _ = strconv.Atoi(text)
 				}
 				boots = max(1, boots)
-				op.Doc = &model.Deployment{
-					Node: n.Name, Image: model.ImageName(in.Image), Boots: boots, Left: boots, Phase: model.Armed, Since: now,
+				dep := &model.Deployment{
+					Node: n.Name, Image: model.ImageName(in.Image), Boots: boots, Left: boots, Phase: model.Armed, Since: now, Begun: now,
+					Actor: q.who.Name, Restart: in.Reboot,
 				}
+				if limit := snap.Limit(n, model.Armed); in.Reboot && limit > 0 {
+					dep.Deadline = now.Add(limit)
+				}
+				op.Doc = dep
 			} else if snap.Deployment(n.Name) == nil {
 				continue
 			}
@@ -143,8 +148,8 @@ func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
 }
 
 // reboot sends a node through its network boot.
-func (s *Server) reboot(ctx context.Context, q *request, n *model.Node) error {
-	d, err := s.driver(q.snap, n)
+func (s *Server) reboot(ctx context.Context, snap *model.Snapshot, n *model.Node, actor string) error {
+	d, err := s.driver(snap, n)
 	if err != nil {
 		return err
 	}
@@ -157,7 +162,7 @@ func (s *Server) reboot(ctx context.Context, q *request, n *model.Node) error {
 		return err
 	}
 	e := about(n.Name, "power.cycle", "power cycle into the network")
-	e.Actor, e.Reason = q.who.Name, "deploy --reboot; it was "+string(was)
+	e.Actor, e.Reason = actor, "deploy --reboot; it was "+string(was)
 	if was == bmc.PowerOff {
 		e.Step, e.What = "power.on", "power on into the network"
 	}
@@ -165,6 +170,10 @@ func (s *Server) reboot(ctx context.Context, q *request, n *model.Node) error {
 	if err := setPower(ctx, d, bmc.Cycle, was); err != nil {
 		return err
 	}
+	s.observe(n.Name, func(st *model.State) bool {
+		st.Restarted = time.Now()
+		return true
+	})
 	s.wentDown(n.Name, "cycle")
 	s.sawPower(n.Name, string(bmc.PowerOn))
 	return nil

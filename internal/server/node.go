@@ -92,7 +92,7 @@ func deniedBy(d boot.Decision, what string) error {
 // planOf says what a node is to run.
 func (s *Server) planOf(snap *model.Snapshot, n model.NodeName) (api.Plan, error) {
 	d := snap.Deployment(n)
-	if d == nil {
+	if d == nil || d.Phase == model.Cancelled {
 		return api.Plan{}, &api.Error{Code: api.Conflict, What: "plan", Why: "nothing is deployed", Node: string(n), Do: "muster deploy " + string(n) + " IMAGE"}
 	}
 	i := snap.Image(d.Image)
@@ -154,7 +154,7 @@ func (s *Server) progress(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	req := boot.Request{Stage: boot.StageProgress, Node: q.who.Node, Step: in.Step, Text: in.Text, Do: in.Do, Key: q.who.Key}
+	req := boot.Request{Stage: boot.StageProgress, Node: q.who.Node, Step: in.Step, Text: in.Text, Do: in.Do, Made: in.Made, Output: in.Output, Final: in.Final, Key: q.who.Key}
 	d, err := s.decide(q.Context(), req, time.Now(), nil)
 	if err != nil {
 		return err

@@ -90,6 +90,7 @@ type Server struct {
 	chunks   *chunk.Store
 	seen     sightings
 	works    works
+	made     made
 	unknown  machines
 	repeated boot.Seen
 	ifaces   []iface
@@ -165,6 +166,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.Go(func() error { return s.reconcileConsoles(ctx) })
 	g.Go(func() error { return s.watchPower(ctx) })
 	g.Go(func() error { return s.followWork(ctx) })
+	g.Go(func() error { return s.keepDeployments(ctx) })
 	g.Go(func() error { return s.followKeys(ctx) })
 	g.Go(func() error { return s.keepPool(ctx) })
 	g.Go(func() error {

@@ -149,6 +149,10 @@ func statusFields(fields []string) (func(*api.NodeStatus), error) {
 		"power_at": func(to, from *api.NodeStatus) { to.PowerAt = from.PowerAt },
 		"image":    func(to, from *api.NodeStatus) { to.Image = from.Image },
 		"seen":     func(to, from *api.NodeStatus) { to.Seen = from.Seen },
+		"code":     func(to, from *api.NodeStatus) { to.Code = from.Code },
+		"progress": func(to, from *api.NodeStatus) { to.Step, to.Progress, to.Output = from.Step, from.Progress, from.Output },
+		"begun":    func(to, from *api.NodeStatus) { to.Begun = from.Begun },
+		"deadline": func(to, from *api.NodeStatus) { to.Deadline = from.Deadline },
 		"console":  func(to, from *api.NodeStatus) { to.Console = from.Console },
 		"facts":    func(to, from *api.NodeStatus) { to.Facts = from.Facts },
 	}
@@ -188,6 +192,11 @@ func (s *Server) statusOf(snap *model.Snapshot, n *model.Node, now time.Time) ap
 		return out
 	}
 	out.Status, out.Since, out.Image, out.Reason = string(d.Phase), d.Since, string(d.Image), d.Reason
+	out.Code, out.Begun, out.Deadline = d.Code, d.Begun, d.Deadline
+	if made := s.made.of(d); made.Of > 0 || d.Output != "" {
+		out.Step, out.Progress = d.Phase.Step(made), made
+		out.Output = s.made.output(d)
+	}
 	off := st != nil && st.Power == "off" && st.PowerAt.After(d.Since)
 	switch d.Phase {
 	case model.Up:
@@ -216,8 +225,8 @@ func (s *Server) statusOf(snap *model.Snapshot, n *model.Node, now time.Time) ap
 		} else if now.Sub(d.Since) > slow {
 			out.Reason += "; it is on: muster bootdev " + string(n.Name) + " network && muster power " + string(n.Name) + " cycle"
 		}
-	case model.Booting, model.Enrolled, model.Fetching, model.Starting:
-		switch away := now.Sub(d.Since); {
+	case model.Booting, model.Enrolled, model.Fetching, model.Starting, model.Writing, model.Jobs:
+		switch away := now.Sub(s.made.newest(d)); {
 		case off:
 			out.Reason = "its power went off after step " + string(d.Phase)
 		case away > slow && out.Reason == "":

@@ -159,3 +159,49 @@ func (s *Store) writeStates(ctx context.Context, names []model.NodeName, batch m
 		// A node was removed meanwhile, and its state with it.
 	}
 }
+
+// Note writes documents that build makes of the newest snapshot without a record in the audit trail: how far work is that goes on, which comes too often
+// for one. When one of them was changed meanwhile, build is called again. It must do nothing but look and return; no operations write nothing.
+func (s *Store) Note(ctx context.Context, build func(*model.Snapshot) []model.Op) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.inflight.Done()
+	for range patience {
+		if done, err := s.note(ctx, build); done || err != nil {
+			return err
+		}
+	}
+	return &Error{Kind: Uncertain, What: "commit note", Why: "others change the same documents all the time", Do: "Nothing was written; it is tried again"}
+}
+
+// note says whether the documents are written, or there are none.
+func (s *Store) note(ctx context.Context, build func(*model.Snapshot) []model.Op) (done bool, err error) {
+	s.turn.RLock()
+	defer s.turn.RUnlock()
+	w := s.world.Load()
+	ops := build(w.snap)
+	if len(ops) == 0 {
+		return true, nil
+	}
+	puts, size, err := encode(ops, s.schema.Load() > 1)
+	if err != nil {
+		return false, err
+	}
+	ifs, err := unchanged(w, ops, w.snap.Revision)
+	if err != nil {
+		return false, err
+	}
+	c := &model.Change{Verb: "note"}
+	if err := fits(c, len(puts), size); err != nil {
+		return false, err
+	}
+	if err := s.room("commit note", 4*size); err != nil {
+		return false, err
+	}
+	res, err := s.transact(ctx, "commit note", ifs, puts)
+	if err != nil {
+		return false, s.commitError(c, len(puts), size, err)
+	}
+	return res.Succeeded, s.reach(ctx, model.Revision(res.Header.Revision))
+}
