@@ -52,6 +52,13 @@ type Lock struct {
 	Actor  string    `json:"actor"` // who locked it
 	Reason string    `json:"reason,omitempty"`
 	Time   time.Time `json:"time"`
+	// Expires is when it ends by itself. Zero: never.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Holds says that it is there and has not expired.
+func (l *Lock) Holds(now time.Time) bool {
+	return l != nil && (l.Expires.IsZero() || now.Before(l.Expires))
 }
 
 // Group is a named set of nodes whose members inherit its attributes. A group with Range is dynamic: its members are
@@ -166,8 +173,8 @@ type Deployment struct {
 	Deadline time.Time `json:"deadline,omitzero"`
 	Progress Progress  `json:"progress,omitzero"` // of the work of Phase, as last shared between the managers
 	Output   string    `json:"output,omitempty"`  // the last line that the work printed
-	// Restart says that the machine is to be sent through its network boot by its BMC as soon as it is armed.
-	Restart bool `json:"restart,omitempty"`
+	// Restart is when the manager that keeps the node sends the armed machine through its network boot, unless that was done. Zero: somebody else does.
+	Restart time.Time `json:"restart,omitzero"`
 	// Rollout is the one that began it, empty for none.
 	Rollout string `json:"rollout,omitempty"`
 
@@ -264,6 +271,8 @@ const (
 	KindRole       Kind = "role"
 	KindManager    Kind = "manager"
 	KindSealKey    Kind = "sealkey"
+	KindRollout    Kind = "rollout"
+	KindClaim      Kind = "claim"
 )
 
 // Op puts one document, or removes it when Doc is nil. Doc is a pointer to the type that Kind names
@@ -327,6 +336,10 @@ func NewDoc(k Kind) (any, error) {
 		return new(Manager), nil
 	case KindSealKey:
 		return new(SealKey), nil
+	case KindRollout:
+		return new(Rollout), nil
+	case KindClaim:
+		return new(Claim), nil
 	}
 	return nil, &UnknownKindError{k}
 }
@@ -356,6 +369,10 @@ func KindOf(doc any) Kind {
 		return KindManager
 	case *SealKey:
 		return KindSealKey
+	case *Rollout:
+		return KindRollout
+	case *Claim:
+		return KindClaim
 	}
 	return ""
 }
@@ -382,6 +399,10 @@ func SetRevision(doc any, rev Revision) {
 	case *Manager:
 		d.Revision = rev
 	case *SealKey:
+		d.Revision = rev
+	case *Rollout:
+		d.Revision = rev
+	case *Claim:
 		d.Revision = rev
 	}
 }
