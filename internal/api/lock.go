@@ -4,6 +4,7 @@ package api
 type LockNodes struct {
 	Range
 	Reason string `json:"reason,omitempty"`
+	ForMS  int64  `json:"for_ms,omitempty"` // how long, in milliseconds; 0: until it is unlocked
 }
 
 // UnlockNodes is POST /v1/unlock. The lock of somebody else is refused unless Force is set. Answers [Changed].

@@ -176,24 +176,25 @@ type StatusQuery struct {
 // wave has not begun).
 type NodeStatus struct {
 	Result
-	Status  string       `json:"status"`
-	Reason  string       `json:"reason,omitempty"`
-	Since   time.Time    `json:"since,omitzero"`
-	Power   string       `json:"power,omitempty"` // as last seen
-	PowerAt time.Time    `json:"power_at,omitzero"`
-	Image   string       `json:"image,omitempty"`
+	Status  string    `json:"status"`
+	Reason  string    `json:"reason,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Power   string    `json:"power,omitempty"` // as last seen
+	PowerAt time.Time `json:"power_at,omitzero"`
+	Image   string    `json:"image,omitempty"`
 	// Step is the status with its progress, where there is one: "fetching 43 %", "jobs 3/7". Output is the last line that the work printed.
 	Step     string         `json:"step,omitempty"`
 	Progress model.Progress `json:"progress,omitzero"`
 	Output   string         `json:"output,omitempty"`
 	Code     model.Code     `json:"code,omitempty"`
+	Rollout  string         `json:"rollout,omitempty"` // that began the deployment, or will
 	Begun    time.Time      `json:"begun,omitzero"`    // when the deployment was armed for the first time
 	Deadline time.Time      `json:"deadline,omitzero"` // when the node is held if nothing happens
 	Seen     time.Time      `json:"seen,omitzero"`
-	Console string       `json:"console,omitempty"` // "recording", or why not
-	Aliases []string     `json:"aliases,omitempty"`
-	Lock    *model.Lock  `json:"lock,omitempty"`
-	Facts   *model.Facts `json:"facts,omitempty"`
+	Console  string         `json:"console,omitempty"` // "recording", or why not
+	Aliases  []string       `json:"aliases,omitempty"`
+	Lock     *model.Lock    `json:"lock,omitempty"`
+	Facts    *model.Facts   `json:"facts,omitempty"`
 }
 
 // BootDev is POST /v1/bootdev. Device is "" (ask), network, disk, cd, setup or default; Firmware "", "uefi" or "bios".
@@ -221,13 +222,45 @@ type Deploy struct {
 	None   bool   `json:"none,omitempty"`
 	Boots  int    `json:"boots,omitempty"`
 	Reboot bool   `json:"reboot,omitempty"`
+	// Retry arms again, with the same image, those of the nodes that are held or cancelled. Cancel ends what is under way or waits; the machine stays as it is.
+	Retry  bool `json:"retry,omitempty"`
+	Cancel bool `json:"cancel,omitempty"`
+	// Batch and Canary make it a rollout in waves (see [model.Rollout]): the first Canary nodes, then Batch at a time. StopAt is the percentage of failures that
+	// stops it; 0 is 10.
+	Batch  int `json:"batch,omitempty"`
+	Canary int `json:"canary,omitempty"`
+	StopAt int `json:"stop_at,omitempty"`
 }
 
-// DeployResult says where the deployment stands.
+// DeployResult says where the deployment stands. In a rollout Phase is "waiting", and Wave the number of the node's wave.
 type DeployResult struct {
 	Result
-	Image string `json:"image,omitempty"`
-	Phase string `json:"phase,omitempty"`
+	Image   string    `json:"image,omitempty"`
+	Phase   string    `json:"phase,omitempty"`
+	Begun   time.Time `json:"begun,omitzero"` // of the deployment or rollout; what began before is another
+	Rollout string    `json:"rollout,omitempty"`
+	Wave    int       `json:"wave,omitempty"`
+}
+
+// RolloutInfo is one of GET /v1/rollouts (array), newest last, and GET /v1/rollouts/{name}. State is running, done, stopped or cancelled.
+type RolloutInfo struct {
+	Name    string     `json:"name"`
+	Image   string     `json:"image"`
+	State   string     `json:"state"`
+	Reason  string     `json:"reason,omitempty"`
+	Nodes   string     `json:"nodes"` // folded
+	Count   int        `json:"count"`
+	Wave    int        `json:"wave"`
+	Waves   int        `json:"waves"`
+	Up      int        `json:"up"`
+	Going   int        `json:"going"`
+	Failed  int        `json:"failed"`
+	Waiting int        `json:"waiting"`
+	StopAt  int        `json:"stop_at"`
+	Actor   string     `json:"actor"`
+	Begun   time.Time  `json:"begun"`
+	Ended   time.Time  `json:"ended,omitzero"`
+	Code    model.Code `json:"code,omitempty"`
 }
 
 // Why is GET /v1/why/{name}: name is a node or a MAC address of an unknown machine.
@@ -241,6 +274,11 @@ type Why struct {
 	OursUS  int64    `json:"ours_us"`
 	TookMS  int64    `json:"took_ms,omitempty"`
 	Console []string `json:"console,omitempty"` // last lines of the console, when it is not up
+	// EventLog is what the BMC's event log has since the attempt began, or its last entries, when the node is not up; EventLogError why it could not be read.
+	EventLog      []model.LogEntry `json:"event_log,omitempty"`
+	EventLogError string           `json:"event_log_error,omitempty"`
+	// Do is one sentence that says what to do now.
+	Do string `json:"do"`
 }
 
 // BuildImage is POST /v1/images/build. Streams [BuildStep] and a trailer.

@@ -98,7 +98,7 @@ func held(dep model.Deployment, code model.Code, reason string, now time.Time) m
 	if err != nil {
 		return dep // it rests already
 	}
-	next.Code, next.Reason, next.Output, next.Progress, next.Restart = code, reason, dep.Output, dep.Progress, false
+	next.Code, next.Reason, next.Output, next.Progress, next.Restart = code, reason, dep.Output, dep.Progress, time.Time{}
 	return next
 }
 

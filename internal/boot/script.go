@@ -67,7 +67,7 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 	} else {
 		next.Left--
 	}
-	next.Restart = false
+	next.Restart = time.Time{}
 	next.TokenHash, next.TokenExpires, next.TokenKey = r.TokenHash, now.Add(TokenLife), ""
 	count := fmt.Sprintf("network boot %d of %d", dep.Boots-next.Left, dep.Boots)
 	who := ""

@@ -32,6 +32,8 @@ import (
 //
 //	refused    its BMC refuses the password, and no command runs
 //	held       its deployment ends so
+//	creeps     it fetches its image, 43 % at each look
+//	waits      its wave has not begun, and will not
 //	slow       its BMC does not answer in time
 //	hang       its BMC never answers, and no time is set
 //	cut        the service dies after this node's answer
@@ -50,7 +52,9 @@ type fakeNode struct {
 	groups             []string
 	attrs              map[string]string
 	power, image       string
-	phase              int
+	phase, percent     int
+	rollout            string
+	cancelled          bool
 	device, deviceMode string
 }
 
@@ -117,6 +121,9 @@ func (f *fake) routes() http.Handler {
 	handle("POST /v1/power", f.power)
 	handle("POST /v1/bootdev", f.bootdev)
 	handle("POST /v1/deploy", f.deploy)
+	handle("GET /v1/rollouts/{name}", func(w http.ResponseWriter, r *http.Request) error {
+		return answer(w, api.RolloutInfo{Name: r.PathValue("name"), State: "stopped", Reason: "1 of 1 nodes failed, and 10 % stop it: 1 are not begun"})
+	})
 	handle("POST /v1/run", f.run)
 	handle("POST /v1/copy", f.copy)
 	handle("POST /v1/images/build", f.build)
@@ -529,7 +536,22 @@ func (f *fake) statusOf(n string, node *fakeNode, walk bool) api.NodeStatus {
 		node.phase++
 		f.tell(n, "node."+phases[node.phase], phases[node.phase], "", false)
 	}
-	s.Status = phases[node.phase]
+	s.Status, s.Begun = phases[node.phase], fakeStart
+	if fate := node.attrs["custom.fate"]; fate == "creeps" && s.Status == "up" && node.percent < 100 {
+		node.percent += 43
+		s.Status, s.Progress = "fetching", model.Progress{Done: node.percent, Of: 100}
+		s.Step = fmt.Sprintf("fetching %d %%", node.percent)
+	} else if fate == "waits" {
+		s.Status, s.Rollout, s.Reason = "waiting", "compute-1", "it is defined, and waits for wave 2 of 2 of rollout compute-1"
+		if node.phase == len(phases)-1 {
+			s.Status, s.Rollout, s.Reason = "up", "", "" // with what it had before
+		}
+	} else if node.rollout != "" {
+		s.Rollout = node.rollout
+	}
+	if node.cancelled {
+		s.Status, s.Code, s.Reason = "cancelled", model.ByPerson, "by root (uid 0) when it was armed"
+	}
 	if node.attrs["custom.fate"] == "held" && s.Status == "up" {
 		s.Status, s.Reason = "held", "3 network boots and not up"
 	}
@@ -675,7 +697,7 @@ func (f *fake) deploy(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
-	if _, ok := f.images[q.Image]; !ok && !q.None {
+	if _, ok := f.images[q.Image]; !ok && !q.None && !q.Cancel && !q.Retry {
 		return &api.Error{Code: api.Unknown, What: "deploy", Why: "there is no image " + q.Image, Do: "There is: broken, compute"}
 	}
 	names, err := f.expand(q.Range)
@@ -687,7 +709,21 @@ func (f *fake) deploy(w http.ResponseWriter, r *http.Request) error {
 		if q.DryRun {
 			return out, nil
 		}
-		node.image, node.phase = q.Image, 0
+		switch {
+		case q.Cancel:
+			node.cancelled, out.Image, out.Phase = true, node.image, "cancelled"
+			return out, nil
+		case q.Retry:
+			node.cancelled, q.Image, out.Image = false, node.image, node.image
+		case q.Canary > 0:
+			node.image, node.phase, node.power, node.rollout = q.Image, 0, "on", "compute-1"
+			out.Phase, out.Rollout, out.Wave = "waiting", "compute-1", 1
+			if node.attrs["custom.fate"] == "waits" {
+				out.Wave = 2
+			}
+			return out, nil
+		}
+		node.image, node.phase, node.percent = q.Image, 0, 0
 		if q.Image == "" {
 			return out, nil
 		}

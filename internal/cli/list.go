@@ -80,6 +80,9 @@ func lockText(l *model.Lock) string {
 		return ""
 	}
 	text := "locked by " + printable(l.Actor) + " since " + l.Time.Local().Format("2006-01-02 15:04")
+	if !l.Expires.IsZero() {
+		text += " until " + l.Expires.Local().Format("2006-01-02 15:04")
+	}
 	if l.Reason != "" {
 		text += ": " + printable(l.Reason)
 	}

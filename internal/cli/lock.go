@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"muster/internal/api"
@@ -8,24 +11,29 @@ import (
 
 func lock(s *session) *cobra.Command {
 	var reason string
+	var life time.Duration
 	c := &cobra.Command{
 		Use:     "lock NODERANGE",
 		GroupID: JobDescribe,
 		Short:   "Keep nodes from being changed, switched or deployed",
-		Long: `Lock nodes: until they are unlocked, whatever would change or disturb them is refused, saying who
+		Long: `Lock nodes: until they are unlocked, or --for is over, whatever would change or disturb them is refused, saying who
 locked them, why and since when: set, node remove and rename, joining and leaving groups, power
 actions, boot devices, deployments. Looking at them, run, copy and console go on.`,
-		Example: "  muster lock r1n7 --reason 'memory is exchanged'\n  muster list --locked",
+		Example: "  muster lock r1n7 --reason 'memory is exchanged' --for 2h\n  muster list --locked",
 		Args:    args(1, 1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {
+		if c.Flags().Changed("for") && life < time.Millisecond {
+			return usage(fmt.Sprintf("--for %s", life), "it is no time", "Write 90s, 10m or 1h30m")
+		}
 		r, err := s.over(c.Context(), a[0])
 		if err != nil {
 			return err
 		}
-		return s.change(c.Context(), "/v1/lock", api.LockNodes{Range: r, Reason: reason}, nodesDid("locked"))
+		return s.change(c.Context(), "/v1/lock", api.LockNodes{Range: r, Reason: reason, ForMS: life.Milliseconds()}, nodesDid("locked"))
 	}
 	c.Flags().StringVar(&reason, "reason", "", "`text` that tells others why")
+	c.Flags().DurationVar(&life, "for", 0, "`time` after which it ends by itself (default: never)")
 	return s.locks(c)
 }
 

@@ -42,7 +42,7 @@ reason where something needs a person. -v adds times, console and hardware. With
 
 // statusText is "up, image compute, power on: reason".
 func statusText(n *api.NodeStatus, verbose bool, now time.Time) string {
-	parts := []string{n.Status}
+	parts := []string{or(n.Step, n.Status)}
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if n.Image != "" {
 		add("image %s", n.Image)
@@ -62,6 +62,12 @@ func statusText(n *api.NodeStatus, verbose bool, now time.Time) string {
 		}
 		if !n.Seen.IsZero() {
 			add("seen %s ago", ago(n.Seen, now))
+		}
+		if !n.Deadline.IsZero() {
+			add("held in %s if nothing happens", ago(now, n.Deadline))
+		}
+		if n.Output != "" {
+			add("last output %s", printable(n.Output))
 		}
 		if n.Console != "" {
 			add("console %s", n.Console)

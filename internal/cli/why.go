@@ -17,7 +17,8 @@ func why(s *session) *cobra.Command {
 		GroupID: JobSee,
 		Short:   "Tell every step of a node on its way up, and what to look at when it stopped",
 		Long: `Tell every step of a node's newest attempt, from power on to up, each with its time and reason; and
-when it is not up, the step it stopped at, what to look at, and the last lines of its console.
+when it is not up, the step it stopped at, what to look at, the last lines of its console and of its BMC's event log, and
+what its work printed last. The last sentence says what to do.
 A MAC address tells about a machine that is not known: what it asked, and why it got no answer.`,
 		Example: "  muster why r1n2\n  muster why 52:54:00:77:00:09",
 		Args:    args(1, 1),
@@ -68,8 +69,22 @@ func whyText(w *api.Why, zone *time.Location) string {
 			fmt.Fprintf(&b, "  | %s\n", printable(l))
 		}
 	}
+	if w.Status.Output != "" {
+		fmt.Fprintf(&b, "\nlast output of the work\n  | %s\n", printable(w.Status.Output))
+	}
+	if len(w.EventLog) > 0 {
+		b.WriteString("\nevent log of the BMC\n")
+		for _, e := range w.EventLog {
+			fmt.Fprintf(&b, "  | %s\n", printable(entryText(e, zone)))
+		}
+	} else if w.EventLogError != "" {
+		fmt.Fprintf(&b, "\nthe event log of the BMC could not be read: %s\n", printable(w.EventLogError))
+	}
 	if w.TookMS > 0 {
 		fmt.Fprintf(&b, "\nup %.1f s after power on, of which our own answers took %.1f ms\n", float64(w.TookMS)/1000, float64(w.OursUS)/1000)
+	}
+	if w.Do != "" {
+		fmt.Fprintf(&b, "\nwhat to do: %s\n", printable(w.Do))
 	}
 	return b.String()
 }

@@ -106,11 +106,11 @@ func TestAssignAliases(t *testing.T) {
 func TestLockedSaysWhoWhyAndSinceWhen(t *testing.T) {
 	s := apply(t, Empty(), Op{KindNode, "n1", &Node{Name: "n1", Lock: &Lock{Actor: "eva (uid 7)", Reason: "new disk", Time: noon}}}, node("n2", nil),
 		Op{KindNode, "n3", &Node{Name: "n3", Lock: &Lock{Actor: "root", Time: noon}}})
-	if got, want := told(Locked(s, []NodeName{"n1", "n2", "n3", "n4"})), `n1: it is locked: by eva (uid 7) since 2026-11-20T12:00:00Z: new disk. muster unlock n1
+	if got, want := told(Locked(s, []NodeName{"n1", "n2", "n3", "n4"}, noon)), `n1: it is locked: by eva (uid 7) since 2026-11-20T12:00:00Z: new disk. muster unlock n1
 n3: it is locked: by root since 2026-11-20T12:00:00Z. muster unlock n3`; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := Locked(s, []NodeName{"n2"}); got != nil {
+	if got := Locked(s, []NodeName{"n2"}, noon); got != nil {
 		t.Errorf("n2: %v", got)
 	}
 	if p := Check(s, []Op{node("n1", nil), {KindNode, "n2", &Node{Name: "n2", Lock: &Lock{}}}}); told(p) != "n2: its lock says not who or since when. Give both" {

@@ -52,6 +52,13 @@ type Lock struct {
 	Actor  string    `json:"actor"` // who locked it
 	Reason string    `json:"reason,omitempty"`
 	Time   time.Time `json:"time"`
+	// Expires is when it ends by itself. Zero: never.
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Holds says that it is there and has not expired.
+func (l *Lock) Holds(now time.Time) bool {
+	return l != nil && (l.Expires.IsZero() || now.Before(l.Expires))
 }
 
 // Group is a named set of nodes whose members inherit its attributes. A group with Range is dynamic: its members are
@@ -177,8 +184,8 @@ type Deployment struct {
 	Deadline time.Time `json:"deadline,omitzero"`
 	Progress Progress  `json:"progress,omitzero"` // of the work of Phase, as last shared between the managers
 	Output   string    `json:"output,omitempty"`  // the last line that the work printed
-	// Restart says that the machine is to be sent through its network boot by its BMC as soon as it is armed.
-	Restart bool `json:"restart,omitempty"`
+	// Restart is when the manager that keeps the node sends the armed machine through its network boot, unless that was done. Zero: somebody else does.
+	Restart time.Time `json:"restart,omitzero"`
 	// Rollout is the one that began it, empty for none.
 	Rollout string `json:"rollout,omitempty"`
 
@@ -279,6 +286,8 @@ const (
 	KindSealKey    Kind = "sealkey"
 	KindJob        Kind = "job"
 	KindWork       Kind = "work"
+	KindRollout    Kind = "rollout"
+	KindClaim      Kind = "claim"
 )
 
 // Op puts one document, or removes it when Doc is nil. Doc is a pointer to the type that Kind names
@@ -346,6 +355,10 @@ func NewDoc(k Kind) (any, error) {
 		return new(Job), nil
 	case KindWork:
 		return new(Work), nil
+	case KindRollout:
+		return new(Rollout), nil
+	case KindClaim:
+		return new(Claim), nil
 	}
 	return nil, &UnknownKindError{k}
 }
@@ -379,6 +392,10 @@ func KindOf(doc any) Kind {
 		return KindJob
 	case *Work:
 		return KindWork
+	case *Rollout:
+		return KindRollout
+	case *Claim:
+		return KindClaim
 	}
 	return ""
 }
@@ -409,6 +426,10 @@ func SetRevision(doc any, rev Revision) {
 	case *Job:
 		d.Revision = rev
 	case *Work:
+		d.Revision = rev
+	case *Rollout:
+		d.Revision = rev
+	case *Claim:
 		d.Revision = rev
 	}
 }

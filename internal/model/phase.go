@@ -62,6 +62,7 @@ const (
 	BMCFailed    Code = "bmc_failed"  // held: the machine could not be restarted
 	ByPerson     Code = "by_person"   // cancelled
 	Again        Code = "again"       // armed: somebody wanted it tried again
+	Refused      Code = "refused"     // held: when its wave began, it was locked or busy
 )
 
 // Progress is how much of a phase's work is done: percent of 100, or jobs of so many. Zero: there is nothing to tell.

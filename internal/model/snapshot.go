@@ -17,7 +17,7 @@ import (
 type Snapshot struct {
 	Revision Revision
 	// Described is the revision of the last change to a document that people write: to any but those of the kinds deployment,
-	// identity and state. What does not depend on these need only look again when it moved.
+	// identity, state, rollout and claim. What does not depend on these need only look again when it moved.
 	Described Revision
 	// Ordered is the revision of the last change to what nodes are to run: to a document of the kind work.
 	Ordered Revision
@@ -39,6 +39,8 @@ type Snapshot struct {
 	works       table[NodeName, Work]
 	managers    table[ManagerName, Manager]
 	sealKeys    table[string, SealKey]
+	rollouts    table[string, Rollout]
+	claims      table[NodeName, Claim]
 
 	// What is found from the documents, kept with every change.
 	members *btree.BTreeG[membership] // nodes by the groups they list
@@ -92,6 +94,8 @@ func Empty() *Snapshot {
 		works:       newTable[NodeName, Work](),
 		managers:    newTable[ManagerName, Manager](),
 		sealKeys:    newTable[string, SealKey](),
+		rollouts:    newTable[string, Rollout](),
+		claims:      newTable[NodeName, Claim](),
 		members: newTree(func(a, b membership) bool {
 			if a.group != b.group {
 				return a.group < b.group
@@ -289,6 +293,8 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 		works:       s.works.copy(),
 		managers:    s.managers.copy(),
 		sealKeys:    s.sealKeys.copy(),
+		rollouts:    s.rollouts.copy(),
+		claims:      s.claims.copy(),
 		members:     s.members.Copy(),
 		byGroup:     s.byGroup,
 		dynamic:     s.dynamic,
@@ -308,7 +314,9 @@ func (s *Snapshot) clone(rev Revision) *Snapshot {
 
 func (b *builder) put(op Op, rev Revision) error {
 	s := b.s
-	if op.Kind != KindDeployment && op.Kind != KindIdentity && op.Kind != KindState && op.Kind != KindWork {
+	switch op.Kind {
+	case KindDeployment, KindIdentity, KindState, KindWork, KindRollout, KindClaim:
+	default:
 		s.Described = rev
 		if s.found == b.old.found {
 			s.found = &found{}
@@ -356,6 +364,10 @@ func (b *builder) put(op Op, rev Revision) error {
 		return set(s.works, NodeName(op.Name), op.Doc, func(d *Work) { d.Revision = rev })
 	case KindSealKey:
 		return set(s.sealKeys, op.Name, op.Doc, func(d *SealKey) { d.Revision = rev })
+	case KindRollout:
+		return set(s.rollouts, op.Name, op.Doc, func(d *Rollout) { d.Revision = rev })
+	case KindClaim:
+		return set(s.claims, NodeName(op.Name), op.Doc, func(d *Claim) { d.Revision = rev })
 	}
 	return &UnknownKindError{op.Kind}
 }

@@ -143,6 +143,14 @@ func head(doc any) heading {
 		if d != nil {
 			return heading{KindWork, string(d.Node), d.Revision, d}
 		}
+	case *Rollout:
+		if d != nil {
+			return heading{KindRollout, d.Name, d.Revision, d}
+		}
+	case *Claim:
+		if d != nil {
+			return heading{KindClaim, string(d.Node), d.Revision, d}
+		}
 	}
 	return heading{}
 }
@@ -177,6 +185,10 @@ func (s *Snapshot) Doc(k Kind, name string) any {
 		doc = s.Job(JobName(name))
 	case KindWork:
 		doc = s.Work(NodeName(name))
+	case KindRollout:
+		doc = s.Rollout(name)
+	case KindClaim:
+		doc = s.Claim(NodeName(name))
 	}
 	return head(doc).doc
 }
@@ -211,7 +223,7 @@ func (p *patches) node(was, is *Node) {
 		p.put("groups", list(was.Groups), list(is.Groups))
 	}
 	p.attrs(was.Attrs, is.Attrs)
-	if x, y := was.Lock, is.Lock; (x == nil) != (y == nil) || x != nil && (x.Actor != y.Actor || x.Reason != y.Reason || !x.Time.Equal(y.Time)) {
+	if x, y := was.Lock, is.Lock; (x == nil) != (y == nil) || x != nil && (x.Actor != y.Actor || x.Reason != y.Reason || !x.Time.Equal(y.Time) || !x.Expires.Equal(y.Expires)) {
 		p.put("lock", x.patch(), y.patch())
 	}
 	if !was.Created.Equal(is.Created) {
@@ -249,7 +261,11 @@ func (l *Lock) patch() []byte {
 	if err != nil { // a year beyond 9999: no clock says that
 		t = null
 	}
-	return append(appendMember(b, "time", t), '}')
+	b = appendMember(b, "time", t)
+	if until := moment(l.Expires); until != nil {
+		b = appendMember(b, "expires", until)
+	}
+	return append(b, '}')
 }
 
 func text(s string) []byte {

@@ -137,7 +137,7 @@ func anyDoc(t *rapid.T, kind Kind) any {
 			n.Groups, n.Aliases = append(n.Groups, GroupName(w)), append(n.Aliases, NodeName(w))
 		}
 		if rapid.Bool().Draw(t, "locked") {
-			n.Lock = &Lock{word.Draw(t, "actor"), word.Draw(t, "reason"), noon.Add(time.Duration(number.Draw(t, "time")))}
+			n.Lock = &Lock{Actor: word.Draw(t, "actor"), Reason: word.Draw(t, "reason"), Time: noon.Add(time.Duration(number.Draw(t, "time"))), Expires: noon.Add(time.Duration(number.Draw(t, "expires")))}
 		}
 		return n
 	case KindGroup:

@@ -62,8 +62,9 @@ func (s *service) commit(ops ...model.Op) {
 type machine struct {
 	t     testing.TB
 	s     *service
-	boot  *httptest.Server
-	path  string // of the boot script
+	boot  *httptest.Server // nil: at far
+	far   child            // a service in another process
+	path  string           // of the boot script
 	key   *ecdsa.PrivateKey
 	csr   string
 	token string
@@ -98,9 +99,30 @@ func newMachine(t *testing.T, s *service) *machine {
 	return m
 }
 
+func (m *machine) url() string {
+	if m.boot == nil {
+		return m.far.Boot
+	}
+	return m.boot.URL
+}
+
+func (m *machine) api() string {
+	if m.boot == nil {
+		return m.far.API
+	}
+	return m.s.srv.APIs()[0]
+}
+
+func (m *machine) hostKey() string {
+	if m.boot == nil {
+		return m.far.HostKey
+	}
+	return m.s.srv.keys.SSHAuthorizedKey()
+}
+
 func (m *machine) get(path string) (int, string) {
 	m.t.Helper()
-	resp, err := http.Get(m.boot.URL + path)
+	resp, err := http.Get(m.url() + path)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -137,7 +159,7 @@ func (m *machine) ask(method, path string, in, out any) int {
 	}
 	transport := &http.Transport{TLSClientConfig: conf}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequest(method, m.s.srv.APIs()[0]+path, bytes.NewReader(body))
+	req, err := http.NewRequest(method, m.api()+path, bytes.NewReader(body))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -165,7 +187,7 @@ func (m *machine) ask(method, path string, in, out any) int {
 func (m *machine) enrol() (api.Enrolled, int) {
 	m.t.Helper()
 	var out api.Enrolled
-	code := m.ask("POST", "/v1/node/enrol", api.Enrol{Token: m.token, CSR: m.csr, HostKeys: []string{m.s.srv.keys.SSHAuthorizedKey()}}, &out)
+	code := m.ask("POST", "/v1/node/enrol", api.Enrol{Token: m.token, CSR: m.csr, HostKeys: []string{m.hostKey()}}, &out)
 	if code == http.StatusOK {
 		block, _ := pem.Decode([]byte(out.Certificate))
 		m.cert = tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: m.key}

@@ -193,6 +193,14 @@ func (k *deploymentKeeper) look(ctx context.Context, works *sync.WaitGroup) {
 			})
 		}
 	}
+	for r := range snap.Rollouts() {
+		if next, _ := snap.Next(r, now); next == nil || keeper(keepers, model.NodeName("rollout "+r.Name)) != me {
+			continue
+		}
+		if err := s.advance(ctx, r.Name); err != nil && ctx.Err() == nil {
+			s.log.Warn("deployments: the next wave has not begun yet", "rollout", r.Name, "err", err)
+		}
+	}
 	if len(late) > 0 {
 		if err := s.holdLate(ctx, late); err != nil && ctx.Err() == nil {
 			s.log.Warn("deployments: nodes whose time is over are not held yet", "err", err)
@@ -202,7 +210,7 @@ func (k *deploymentKeeper) look(ctx context.Context, works *sync.WaitGroup) {
 
 // unstarted says that a node was to be restarted and nobody has done so.
 func (k *deploymentKeeper) unstarted(snap *model.Snapshot, d *model.Deployment, now time.Time) bool {
-	if !d.Restart || d.Phase != model.Armed || d.Rollout == "" && now.Sub(d.Since) < restartWait {
+	if d.Restart.IsZero() || now.Before(d.Restart) || d.Phase != model.Armed {
 		return false
 	}
 	st := k.s.seen.get(snap, d.Node)
@@ -255,7 +263,7 @@ func (s *Server) restart(ctx context.Context, snap *model.Snapshot, n *model.Nod
 	text.Node = ""
 	_, err = s.store.Update(context.WithoutCancel(ctx), func(snap *model.Snapshot) (*model.Change, error) {
 		d := snap.Deployment(n.Name)
-		if d == nil || d.Phase != model.Armed || !d.Restart {
+		if d == nil || d.Phase != model.Armed || d.Restart.IsZero() {
 			return nil, nil
 		}
 		now := time.Now()
@@ -263,7 +271,7 @@ func (s *Server) restart(ctx context.Context, snap *model.Snapshot, n *model.Nod
 		if err != nil {
 			return nil, err
 		}
-		next.Code, next.Reason, next.Restart = model.BMCFailed, "it could not be restarted: "+text.Error(), false
+		next.Code, next.Reason, next.Restart = model.BMCFailed, "it could not be restarted: "+text.Error(), time.Time{}
 		told := about(n.Name, boot.StepLate, "the node is held: it could not be restarted")
 		told.Reason, told.Bad = text.Error(), true
 		return &model.Change{

@@ -55,6 +55,13 @@ func (s *Server) firmwareUpdate(q *request) error {
 	if size == 0 {
 		return &api.Error{Code: api.Usage, What: verb, Why: "the image is empty"}
 	}
+	if !in.DryRun {
+		release, err := s.claim(q, nodes, verb, in.Name, updateTime+time.Minute)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	st := q.stream(len(nodes))
 	return eachOn(q, st, in.Range, nodes, updateFanout, updateTime, func(ctx context.Context, n *model.Node) (api.FirmwareStep, *api.Error) {
 		out := api.FirmwareStep{Result: api.Result{Node: string(n.Name)}}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"muster/internal/api"
 	"muster/internal/auth"
@@ -34,18 +35,40 @@ func (q *request) disturbs(verb string, rg api.Range) ([]*model.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unlocked(q.snap, verb, namesOf(nodes)); err != nil || slices.Contains(describing, verb) {
+	if err := unlocked(q.snap, verb, q.id, namesOf(nodes)); err != nil || slices.Contains(describing, verb) {
 		return nodes, err
 	}
 	return nodes, onlyOurs(q.snap, verb, namesOf(nodes))
 }
 
-// unlocked refuses locked nodes, all of them, saying who, why, since when, and how to unlock. Those that were locked together are told
-// together.
-func unlocked(snap *model.Snapshot, verb string, names []model.NodeName) error {
+// unlocked refuses locked nodes, all of them, saying who, why, since when, and how to unlock; and those on which an operation of another request is under
+// way that must not be met. Those that were locked together are told together.
+func unlocked(snap *model.Snapshot, verb, request string, names []model.NodeName) error {
+	now := time.Now()
+	all := byReason(model.Locked(snap, names, now), func(nodes, why string, several bool) *api.Error {
+		is := " is locked "
+		if several {
+			is = " are locked "
+		}
+		return &api.Error{Code: api.Conflict, What: verb, Why: nodes + is + why, Do: "Leave out what is locked, or unlock it: muster unlock " + nodes}
+	})
+	return together(append(all, byReason(model.Claimed(snap, names, request, now), func(nodes, why string, _ bool) *api.Error {
+		return &api.Error{Code: api.Conflict, What: verb, Why: "on " + nodes + " there is under way: " + why, Do: "Leave them out, or ask again when it has ended; see: muster why NODE"}
+	})...))
+}
+
+// idle refuses nodes whose deployment is under way or waits for its wave, saying whose it is and how to end it.
+func idle(snap *model.Snapshot, verb string, names []model.NodeName) error {
+	return together(byReason(model.Deploying(snap, names), func(nodes, why string, _ bool) *api.Error {
+		return &api.Error{Code: api.Conflict, What: verb, Why: nodes + ": " + why, Do: "Wait for it (muster deploy " + nodes + " --wait), or end it: muster deploy " + nodes + " --cancel"}
+	}))
+}
+
+// byReason makes one error of the problems that have the same reason.
+func byReason(problems []model.Problem, make func(nodes, why string, several bool) *api.Error) []*api.Error {
 	var order []string
 	held := map[string][]model.NodeName{}
-	for _, p := range model.Locked(snap, names) {
+	for _, p := range problems {
 		if held[p.Why] == nil {
 			order = append(order, p.Why)
 		}
@@ -53,16 +76,9 @@ func unlocked(snap *model.Snapshot, verb string, names []model.NodeName) error {
 	}
 	var all []*api.Error
 	for _, why := range order {
-		is := " is locked "
-		if len(held[why]) > 1 {
-			is = " are locked "
-		}
-		all = append(all, &api.Error{
-			Code: api.Conflict, What: verb, Why: fold(held[why]) + is + why,
-			Do: "Leave out what is locked, or unlock it: muster unlock " + fold(held[why]),
-		})
+		all = append(all, make(fold(held[why]), why, len(held[why]) > 1))
 	}
-	return together(all)
+	return all
 }
 
 // together makes one error of several; nil of none.
@@ -107,7 +123,7 @@ func (q *request) guard(snap *model.Snapshot, verb string, ops []model.Op) error
 	if slices.Contains(lifts, verb) {
 		return nil
 	}
-	return unlocked(snap, verb, nodes)
+	return unlocked(snap, verb, q.id, nodes)
 }
 
 // undoing says which verb it takes to put a document, for who takes a change back: undo gives nobody more than that.
@@ -115,6 +131,7 @@ var undoing = map[model.Kind]string{
 	model.KindNode: "set", model.KindDeployment: "deploy", model.KindIdentity: "set", model.KindState: "set", model.KindGroup: "group set",
 	model.KindNetwork: "network set", model.KindUser: "user set", model.KindRole: "role set", model.KindImage: "image build",
 	model.KindManager: "manager remove", model.KindSealKey: "secret rotate", model.KindJob: "job set", model.KindWork: "job run",
+	model.KindRollout: "deploy", model.KindClaim: "deploy",
 }
 
 // mayUndo asks whether the roles of the party allow to put what taking a change back puts.
@@ -126,7 +143,7 @@ func (q *request) mayUndo(snap *model.Snapshot, ops []model.Op) error {
 	for _, op := range ops {
 		verb := undoing[op.Kind]
 		switch op.Kind {
-		case model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState, model.KindWork:
+		case model.KindNode, model.KindDeployment, model.KindIdentity, model.KindState, model.KindWork, model.KindClaim:
 			nodes[verb] = append(nodes[verb], model.NodeName(op.Name))
 		default:
 			if err := auth.Allow(snap, q.who, verb, nil); err != nil {

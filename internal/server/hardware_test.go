@@ -44,6 +44,8 @@ func (*talker) Info(context.Context) (bmc.Info, error) {
 	return bmc.Info{Protocol: "p", Vendor: "v", Model: "m", Firmware: "f", MAC: "00:00:00:00:00:01", Address: "10.0.0.1", GUID: "g", Machine: "m", Serial: "s", Session: "s"}, nil
 }
 
+func (*talker) SetBootDevice(context.Context, bmc.BootDevice) error { return nil }
+
 func (*talker) Identify(context.Context, bool, time.Duration) error { return nil }
 
 func (*talker) Sensors(context.Context) ([]bmc.Sensor, error) {

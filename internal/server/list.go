@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster/internal/api"
 	"muster/internal/model"
@@ -25,7 +26,7 @@ func (s *Server) listNodes(q *request) error {
 	}
 	out := api.Names{Names: make([]string, 0, len(nodes)), Skipped: fold(q.skipped)}
 	if in.Locked {
-		nodes = slices.DeleteFunc(nodes, func(n *model.Node) bool { return n.Lock == nil })
+		nodes = slices.DeleteFunc(nodes, func(n *model.Node) bool { return !n.Lock.Holds(time.Now()) })
 	}
 	if nodes, out.Next, err = page(nodes, in.After, in.Limit); err != nil {
 		return err
@@ -42,7 +43,7 @@ func (s *Server) listNodes(q *request) error {
 		out.Names = append(out.Names, string(n.Name))
 		if in.Detail {
 			out.Nodes = append(out.Nodes, api.NodeInfo{
-				Node: string(n.Name), Aliases: convert[string](n.Aliases), Groups: groupsOf(q.snap, n), Lock: n.Lock, Created: n.Created,
+				Node: string(n.Name), Aliases: convert[string](n.Aliases), Groups: groupsOf(q.snap, n), Lock: held(n.Lock), Created: n.Created,
 			})
 		}
 	}
@@ -105,4 +106,12 @@ func (s *Server) foldNames(q *request) error {
 		out.Folded = noderange.Fold(in.Names)
 	}
 	return q.answer(out)
+}
+
+// held is a lock as others are to see it: nil when it has expired.
+func held(l *model.Lock) *model.Lock {
+	if l.Holds(time.Now()) {
+		return l
+	}
+	return nil
 }

@@ -14,13 +14,20 @@ func (s *Server) lock(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
+	if in.ForMS < 0 {
+		return &api.Error{Code: api.Usage, What: "lock", Why: "a lock cannot last less than no time"}
+	}
 	lock := &model.Lock{Actor: q.who.Name, Reason: in.Reason, Time: time.Now().UTC().Truncate(time.Second)}
 	said := "locked"
+	if in.ForMS > 0 {
+		lock.Expires = lock.Time.Add(time.Duration(in.ForMS) * time.Millisecond)
+		said += " until " + lock.Expires.Format(time.RFC3339)
+	}
 	if in.Reason != "" {
 		said += ": " + in.Reason
 	}
 	return s.relock(q, "lock", in.Range, said, func(n *model.Node) (*model.Lock, bool) {
-		return lock, n.Lock == nil || n.Lock.Actor == q.who.Name
+		return lock, !n.Lock.Holds(lock.Time) || n.Lock.Actor == q.who.Name
 	})
 }
 
@@ -30,7 +37,7 @@ func (s *Server) unlock(q *request) error {
 		return err
 	}
 	return s.relock(q, "unlock", in.Range, "unlocked", func(n *model.Node) (*model.Lock, bool) {
-		return nil, in.Force || n.Lock == nil || n.Lock.Actor == q.who.Name
+		return nil, in.Force || !n.Lock.Holds(time.Now()) || n.Lock.Actor == q.who.Name
 	})
 }
 
@@ -64,7 +71,7 @@ func (s *Server) relock(q *request, verb string, rg api.Range, said string, next
 			ops = append(ops, model.Op{Kind: model.KindNode, Name: string(name), Doc: &c})
 			changed = append(changed, name)
 		}
-		if err := unlocked(snap, verb, others); err != nil {
+		if err := unlocked(snap, verb, q.id, others); err != nil {
 			e := problem(err)
 			for _, p := range append([]*api.Error{e}, e.More...) {
 				p.Do = "Ask who locked it, or take it all the same: muster unlock " + rg.Range + " --force"

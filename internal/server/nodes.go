@@ -43,6 +43,9 @@ func (s *Server) removeNodes(q *request) error {
 			if snap.Deployment(n) != nil {
 				ops = append(ops, model.Op{Kind: model.KindDeployment, Name: string(n)})
 			}
+			if snap.Claim(n) != nil {
+				ops = append(ops, model.Op{Kind: model.KindClaim, Name: string(n)})
+			}
 			if snap.Identity(n) != nil {
 				ops = append(ops, model.Op{Kind: model.KindIdentity, Name: string(n)})
 			}

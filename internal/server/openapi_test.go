@@ -165,6 +165,9 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 	s.srv.unknown.note([]model.Event{{MAC: "52:54:00:00:00:99", Step: "dhcp.ignore", Reason: "unknown"}})
 	img := &model.Image{Name: "compute", Digest: "sha256:0"}
 	s.commit(model.Op{Kind: model.KindImage, Name: "compute", Doc: img})
+	s.commit(model.Op{Kind: model.KindRollout, Name: "compute-1", Doc: &model.Rollout{
+		Name: "compute-1", Image: "compute", Nodes: []model.NodeName{"r1n3"}, StopAt: 10, Begun: time.Now(), Ended: time.Now(), Code: model.ByPerson, Reason: "r",
+	}})
 	s.commit(model.Op{Kind: model.KindDeployment, Name: "r1n1", Doc: &model.Deployment{Node: "r1n1", Image: "compute", Phase: model.Armed, Boots: 3, Left: 3}})
 	doc, _ := s.described(t)
 
@@ -205,6 +208,8 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/why/{name}", "/v1/why/r1n3", ""},
 		{"/v1/events", "", ""},
 		{"/v1/discovered", "", ""},
+		{"/v1/rollouts", "", ""},
+		{"/v1/rollouts/{name}", "/v1/rollouts/compute-1", ""},
 		{"/v1/images", "", ""},
 		{"/v1/images/{name}", "/v1/images/compute", ""},
 		{"/v1/consoles", "", ""},

@@ -128,12 +128,24 @@ func (s *Server) status(q *request) error {
 		return err
 	}
 	st := q.stream(len(nodes))
+	waiting := q.snap.Waiting()
 	for _, n := range nodes {
 		line := s.statusOf(q.snap, n, time.Now())
+		waits(&line, waiting[n.Name])
 		project(&line)
 		st.line(line, false)
 	}
 	return st.end()
+}
+
+// waits tells of a node that waits for its wave, whatever it does until then.
+func waits(line *api.NodeStatus, turn model.Turn) {
+	r := turn.Rollout
+	if r == nil {
+		return
+	}
+	line.Reason = fmt.Sprintf("it is %s, and waits for wave %d of %d of rollout %s", line.Status, turn.Wave, r.Waves(), r.Name)
+	line.Status, line.Rollout, line.Image, line.Begun, line.Since = "waiting", r.Name, string(r.Image), r.Begun, r.Begun
 }
 
 // statusFields returns what takes out of a status the fields that were not asked for.
@@ -150,8 +162,10 @@ func statusFields(fields []string) (func(*api.NodeStatus), error) {
 		"image":    func(to, from *api.NodeStatus) { to.Image = from.Image },
 		"seen":     func(to, from *api.NodeStatus) { to.Seen = from.Seen },
 		"code":     func(to, from *api.NodeStatus) { to.Code = from.Code },
-		"progress": func(to, from *api.NodeStatus) { to.Step, to.Progress, to.Output = from.Step, from.Progress, from.Output },
-		"begun":    func(to, from *api.NodeStatus) { to.Begun = from.Begun },
+		"progress": func(to, from *api.NodeStatus) {
+			to.Step, to.Progress, to.Output = from.Step, from.Progress, from.Output
+		},
+		"begun":    func(to, from *api.NodeStatus) { to.Begun, to.Rollout = from.Begun, from.Rollout },
 		"deadline": func(to, from *api.NodeStatus) { to.Deadline = from.Deadline },
 		"console":  func(to, from *api.NodeStatus) { to.Console = from.Console },
 		"facts":    func(to, from *api.NodeStatus) { to.Facts = from.Facts },
@@ -176,7 +190,7 @@ func noField(what, field string, have []string) error {
 
 // statusOf says the truth about a node as far as it is known.
 func (s *Server) statusOf(snap *model.Snapshot, n *model.Node, now time.Time) api.NodeStatus {
-	out := api.NodeStatus{Result: api.Result{Node: string(n.Name)}, Status: "defined", Since: n.Created, Aliases: convert[string](n.Aliases), Lock: n.Lock}
+	out := api.NodeStatus{Result: api.Result{Node: string(n.Name)}, Status: "defined", Since: n.Created, Aliases: convert[string](n.Aliases), Lock: held(n.Lock)}
 	st := s.seen.get(snap, n.Name)
 	if st != nil {
 		out.Power, out.PowerAt, out.Seen, out.Facts = st.Power, st.PowerAt, st.Seen, st.Facts
@@ -192,7 +206,7 @@ func (s *Server) statusOf(snap *model.Snapshot, n *model.Node, now time.Time) ap
 		return out
 	}
 	out.Status, out.Since, out.Image, out.Reason = string(d.Phase), d.Since, string(d.Image), d.Reason
-	out.Code, out.Begun, out.Deadline = d.Code, d.Begun, d.Deadline
+	out.Code, out.Begun, out.Deadline, out.Rollout = d.Code, d.Begun, d.Deadline, d.Rollout
 	if made := s.made.of(d); made.Of > 0 || d.Output != "" {
 		out.Step, out.Progress = d.Phase.Step(made), made
 		out.Output = s.made.output(d)

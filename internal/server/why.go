@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"muster/internal/api"
+	"muster/internal/bmc"
 	"muster/internal/boot"
 	"muster/internal/console"
 	"muster/internal/model"
@@ -28,10 +30,13 @@ func (s *Server) why(q *request) error {
 		return err
 	}
 	out := api.Why{Node: string(n.Name), Status: s.statusOf(q.snap, n, time.Now()), Steps: attempt(all)}
+	waits(&out.Status, q.snap.Waiting()[n.Name])
 	summarize(&out, time.Now())
 	if out.Status.Status != "up" {
 		out.Console = s.consoleTail(n.Name)
+		s.readEventLog(q.Context(), q.snap, n, &out)
 	}
+	out.Do = whatToDo(&out)
 	return q.answer(out)
 }
 
@@ -142,6 +147,102 @@ func advice(w *api.Why, last model.Event, now time.Time) []string {
 	return append(out, console)
 }
 
+// The event log of a BMC is asked for no longer than a person waits, and shown in its last entries.
+const (
+	whyLogTime = 4 * time.Second
+	whyLogLast = 8
+)
+
+// readEventLog joins what the BMC has to say about the attempt.
+func (s *Server) readEventLog(ctx context.Context, snap *model.Snapshot, n *model.Node, w *api.Why) {
+	if _, err := s.readBMC(snap, n); err != nil {
+		return // it has none
+	}
+	ctx, cancel := context.WithTimeout(ctx, whyLogTime)
+	defer cancel()
+	d, err := s.driver(snap, n)
+	if err != nil {
+		w.EventLogError = problem(err).Error()
+		return
+	}
+	defer d.Close()
+	all, err := d.EventLog(ctx)
+	if err != nil {
+		w.EventLogError = bmcProblem(n.Name, "eventlog", err).Error()
+		return
+	}
+	for _, e := range all {
+		if e.Time.IsZero() || len(w.Steps) == 0 || !e.Time.Before(w.Steps[0].Time.Add(-time.Minute)) { // clocks of controllers are not exact
+			w.EventLog = append(w.EventLog, e)
+		}
+	}
+	w.EventLog = w.EventLog[max(0, len(w.EventLog)-whyLogLast):]
+}
+
+// panicked are words of a kernel that stopped for good.
+var panicked = []string{"Kernel panic", "not syncing", "Unable to mount root"}
+
+// whatToDo is one sentence for the person who asks: the cause as far as it is known, and the next command.
+func whatToDo(w *api.Why) string {
+	n, image := w.Node, w.Status.Image
+	again := "muster deploy " + n + " --retry --reboot"
+	switch w.Status.Status {
+	case "up":
+		return "Nothing is to be done: it is up."
+	case "defined":
+		return "Deploy an image: muster deploy " + n + " IMAGE --reboot."
+	case "waiting":
+		return "Wait for its wave, or take it out of the rollout: muster deploy " + n + " --cancel."
+	case "cancelled":
+		return "Begin again with " + again + ", or leave it."
+	}
+	for _, e := range w.EventLog {
+		if e.Health == bmc.Critical && !e.Over && !cleared(w.EventLog, e) {
+			return "See to the hardware, as the BMC reports " + strings.TrimSpace(e.Sensor+" "+e.Text) + ", and then: " + again + "."
+		}
+	}
+	for _, l := range w.Console {
+		for _, word := range panicked {
+			if strings.Contains(l, word) {
+				return "Check the image " + image + ", or its kernel arguments (muster get " + n + " image.kernelargs), as its kernel stopped with “" + clip(l) + "”, and then: " + again + "."
+			}
+		}
+	}
+	switch w.Status.Code {
+	case model.BMCFailed:
+		return "Set right how its BMC is reached, which muster bmc test " + n + " tells step by step, and then: " + again + "."
+	case model.NodeFailed:
+		return "Do away with what the node told (" + clip(w.Status.Reason) + "), and then: " + again + "."
+	case model.PhaseTooLong, model.BootsUsedUp:
+		return "Read how it stopped (muster console " + n + " --log), give it more time with deploy.limit.* if it was only slow, and then: " + again + "."
+	case model.Refused:
+		return "Wait until nothing else is under way on it, and then: " + again + "."
+	}
+	switch {
+	case w.Status.Status == "held":
+		return "Read how it stopped (muster console " + n + " --log), and then: " + again + "."
+	case !w.Status.Deadline.IsZero() && w.Status.Status != "armed":
+		return "Wait: it is " + or(w.Status.Step, w.Status.Status) + ", and held at " + w.Status.Deadline.UTC().Format(time.RFC3339) + " if it gets no further."
+	case len(w.Look) > 0:
+		return "Look here: " + strings.TrimSuffix(w.Look[0], ".") + "."
+	}
+	return "Look at its console: muster console " + n + " --log."
+}
+
+// cleared says that a later entry of the same sensor says that it is over.
+func cleared(log []model.LogEntry, e model.LogEntry) bool {
+	return slices.ContainsFunc(log, func(l model.LogEntry) bool { return l.Over && l.Sensor == e.Sensor && !l.Time.Before(e.Time) })
+}
+
+// clip is a text for the middle of a sentence.
+func clip(s string) string {
+	const most = 160
+	if s = strings.TrimRight(s, ". "); len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + " …"
+	}
+	return s
+}
+
 func (s *Server) whyUnknown(q *request, mac string) error {
 	told, err := s.store.Events(store.EventQuery{})
 	if err != nil {
@@ -164,6 +265,7 @@ func (s *Server) whyUnknown(q *request, mac string) error {
 		Node: mac, Status: api.NodeStatus{Result: api.Result{Node: mac}, Status: "unknown", Reason: all[len(all)-1].Reason},
 		Steps: all, Stopped: all[len(all)-1].Step,
 		Look: []string{"make it known: muster node add NAME net.boot.mac=" + mac + " net.boot.address=ADDRESS"},
+		Do:   "Make it known, if it is yours: muster node add NAME net.boot.mac=" + mac + " net.boot.address=ADDRESS.",
 	})
 }
 

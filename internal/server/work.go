@@ -164,18 +164,18 @@ func (s *Server) workOf(snap *model.Snapshot, name model.NodeName, in api.AskWor
 		}
 		jobs, twice := onlyOnce(splitNames(list))
 		if len(jobs) > 0 {
-			return s.begin(snap, n, id, in.BootID, convert[model.JobName](jobs), twice)
+			return s.handOut(snap, n, id, in.BootID, convert[model.JobName](jobs), twice)
 		}
 	}
 	w := snap.Work(name)
 	if w == nil || d != nil && d.ID == w.ID && !unheard || in.Last == w.ID || time.Since(w.Asked) > askedLimit {
 		return api.WorkToDo{}, nil
 	}
-	return s.begin(snap, n, w.ID, in.BootID, w.Jobs, nil)
+	return s.handOut(snap, n, w.ID, in.BootID, w.Jobs, nil)
 }
 
-// begin hands work out.
-func (s *Server) begin(snap *model.Snapshot, n *model.Node, id, bootID string, jobs []model.JobName, twice []string) (api.WorkToDo, error) {
+// handOut hands work out.
+func (s *Server) handOut(snap *model.Snapshot, n *model.Node, id, bootID string, jobs []model.JobName, twice []string) (api.WorkToDo, error) {
 	todo := api.WorkToDo{ID: id}
 	d := &model.Doing{ID: id, Jobs: jobs, Phase: model.WorkRunning, Began: time.Now(), BootID: bootID, Manager: s.name()}
 	var missing []string

@@ -15,16 +15,21 @@ import (
 // Schema is the newest schema of the store that this program reads and writes. A store says in /muster/schema which one it has:
 //
 //	1  one manager; events are numbered by the manager's own file
-//	2  pools; events are numbered by their revision; large commits hold compressed documents; documents of networks, users, roles, managers, data keys, jobs and work
+//	2  pools; events are numbered by their revision; large commits hold compressed documents; documents of networks, users, roles, managers and data keys
+//	3  documents of rollouts, claims, jobs and work
 //
 // A program opens the schemas up to its own. It raises an older one when nobody else would be shut out by that: in a pool, when
 // every manager's document says that it knows the newer one. A newer one is refused, at open and later.
 const (
-	Schema    = 2
+	Schema    = 3
 	schemaKey = root + "schema"
 )
 
 const managerPrefix = prefix + string(model.KindManager) + "/"
+
+// Version is the schema that the store has now: an older one as long as a manager of the pool knows no newer. What belongs to a newer one must not be
+// written.
+func (s *Store) Version() int { return int(s.schema.Load()) }
 
 // setSchema writes the version of the schema into a new store.
 func setSchema(ctx context.Context, c *clientv3.Client) error {

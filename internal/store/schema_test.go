@@ -222,7 +222,7 @@ func TestOpenOfSchema1(t *testing.T) {
 				t.Errorf("record %+v, want revision %d", r, revs[r.Verb])
 			}
 		}
-		if got := schemaOf(t, s); got != "2" {
+		if got := schemaOf(t, s); got != fmt.Sprint(Schema) {
 			t.Errorf("start %d: schema %s, want 2", again, got)
 		}
 		if err := s.Close(); err != nil {
