@@ -39,7 +39,7 @@ func (s *Server) hand(q *request, verb string, rg api.Range, mode string) error 
 	names := namesOf(nodes)
 	out := api.Changed{Skipped: fold(q.skipped), DryRun: rg.DryRun}
 	rev, err := s.commit(q.Context(), q, verb, rg.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
-		if err := unlocked(snap, verb, names); err != nil {
+		if err := unlocked(snap, verb, q.id, names); err != nil {
 			return nil, "", nil, err
 		}
 		var ops []model.Op
