@@ -58,7 +58,9 @@ ConsolesBeside/10000x1/muster|10 % of a core, 250 MB
 Consoles.*/1000x10|8 % of a core, 60 MB besides what the service has without them
 Consoles.*/5000x1|5 % of a core
 Consoles/9000x1|9 % of a core, 225 MB
-Attach|50 ms'
+Attach|50 ms
+Profiles/1000|5,000 cpu-µs/profile
+Unchanged/|1 ms a profile, so 1,000 ms'
 
 # part NAME PACKAGE REGEXP: one part, unless ONLY says otherwise.
 part() {
@@ -81,6 +83,7 @@ times=1x part ssh ./internal/remote 'Run' # a real sshd takes a minute
 times=1x part consoles ./internal/console 'Consoles'
 times=1x part consoles_beside ./e2e 'ConsolesBeside|ConsolesSOL'
 part attach ./e2e 'Attach'
+times=1x part pan ./internal/pan 'Templates|Execute|Write|Profiles|Unchanged|OneChanged'
 
 if [[ -z ${ONLY:-} || failover =~ ^($ONLY)$ ]]; then
   printf 'failover\n'
