@@ -15,7 +15,7 @@ import (
 )
 
 func images(s *session) *cobra.Command {
-	return noun("image", JobImages, "Operating systems that nodes boot from the network", imageBuild(s), imageList(s), imageShow(s), imageRemove(s))
+	return noun("image", JobImages, "Operating systems that nodes boot from the network", imageBuild(s), imageImport(s), imageExport(s), imageList(s), imageShow(s), imageCheck(s), imageDiff(s), imageRemove(s))
 }
 
 func imageBuild(s *session) *cobra.Command {
@@ -36,22 +36,11 @@ An image of that name is replaced when the new one is complete; nodes that run t
 		if q.Name == "" {
 			return usage("image build", "the image has no name", "Give one: --name compute")
 		}
-		for _, file := range keys {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				return usage("--root-key", reason(err), "Give a file with public keys in authorized_keys form")
-			}
-			for line := range strings.Lines(string(b)) {
-				line = strings.TrimSpace(line)
-				if strings.Contains(line, "PRIVATE KEY") {
-					return usage("--root-key "+file, "it holds a private key", "Give the public one: "+file+".pub")
-				}
-				if line != "" && line[0] != '#' {
-					q.RootKey = append(q.RootKey, line)
-				}
-			}
+		var err error
+		if q.RootKey, err = rootKeys(keys); err != nil {
+			return err
 		}
-		return s.build(c.Context(), q)
+		return s.build(c.Context(), "image build", q.Name, "/v1/images/build", q)
 	}
 	f := c.Flags()
 	f.StringVar(&q.Name, "name", "", "`name` of the image")
@@ -62,18 +51,39 @@ An image of that name is replaced when the new one is complete; nodes that run t
 	return c
 }
 
-func (s *session) build(ctx context.Context, q api.BuildImage) error {
+// rootKeys reads the lines of files with public keys.
+func rootKeys(files []string) (keys []string, err error) {
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, usage("--root-key", reason(err), "Give a file with public keys in authorized_keys form")
+		}
+		for line := range strings.Lines(string(b)) {
+			line = strings.TrimSpace(line)
+			if strings.Contains(line, "PRIVATE KEY") {
+				return nil, usage("--root-key "+file, "it holds a private key", "Give the public one: "+file+".pub")
+			}
+			if line != "" && line[0] != '#' {
+				keys = append(keys, line)
+			}
+		}
+	}
+	return keys, nil
+}
+
+// build follows the steps in which an image is made: of a build, or of an import.
+func (s *session) build(ctx context.Context, verb, name, path string, q any) error {
 	cl, err := s.client()
 	if err != nil {
 		return err
 	}
-	p := s.newProgress("image build", true)
+	p := s.newProgress(verb, true)
 	defer p.end()
-	what := "image build " + q.Name
+	what := verb + " " + name
 	var trailer api.Trailer
 	var broken *api.Error
 	ended := false
-	for line, err := range cl.Lines(ctx, "POST", "/v1/images/build", q, &trailer) {
+	for line, err := range cl.Lines(ctx, "POST", path, q, &trailer) {
 		p.clear()
 		var step api.BuildStep
 		if err == nil {

@@ -499,6 +499,9 @@ func (b *build) manifest(m *Manifest, s *Step) error {
 	if m.Digest, err = m.digest(); err != nil {
 		return err
 	}
+	if b.o.Key != nil {
+		m.sign(b.o.Key)
+	}
 	manifest, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ package image
 
 import (
 	"context"
+	"crypto/ed25519"
 	"os/exec"
 	"time"
 
@@ -64,6 +65,8 @@ type Options struct {
 	Packages []string
 	// RootKeys are lines for root's authorized_keys.
 	RootKeys []string
+	// Key signs the manifest: the site's key for images. Nil leaves it unsigned.
+	Key ed25519.PrivateKey
 	// NodeProgram is the statically linked muster-node, for the initramfs and the tree.
 	NodeProgram []byte
 	// Refresh takes the packages from the archive again, though a tree of the same recipe is cached.
