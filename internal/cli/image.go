@@ -20,12 +20,13 @@ func images(s *session) *cobra.Command {
 
 func imageBuild(s *session) *cobra.Command {
 	var q api.BuildImage
-	var keys []string
+	var keys, hooks []string
 	c := &cobra.Command{
 		Use:   "build SOURCE --name NAME",
 		Short: "Build an image from a distribution",
-		Long: `Build an image: packages, kernel, initramfs and compressed root. SOURCE is a distribution, as debian12. Packages come
-from the apt sources of the service's host unless --mirror says otherwise, and are kept for the next build.
+		Long: `Build an image: packages, kernel, initramfs and compressed root. SOURCE is a distribution: debian12, debian13, ubuntu22.04, ubuntu24.04, el8, el9,
+el10, suse15, suse16. Packages come from the apt sources of the service's host unless --mirror says otherwise, and are kept for the next build.
+A --hook is a program in any language, run as root on the service's host with the path of the tree, before it is packed.
 An image of that name is replaced when the new one is complete; nodes that run the old one keep running.`,
 		Example: `  muster image build debian12 --name compute
   muster image build debian12 --name compute --package chrony,nfs-common --root-key ~/.ssh/id_ed25519.pub`,
@@ -35,6 +36,13 @@ An image of that name is replaced when the new one is complete; nodes that run t
 		q.Source = a[0]
 		if q.Name == "" {
 			return usage("image build", "the image has no name", "Give one: --name compute")
+		}
+		for _, file := range hooks {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				return usage("--hook", reason(err), "Give a program: a script begins with #!")
+			}
+			q.Hooks = append(q.Hooks, b)
 		}
 		var err error
 		if q.RootKey, err = rootKeys(keys); err != nil {
@@ -47,6 +55,7 @@ An image of that name is replaced when the new one is complete; nodes that run t
 	f.StringVar(&q.Mirror, "mirror", "", "`URL` of a package mirror, instead of the host's own apt sources")
 	f.StringSliceVar(&q.Package, "package", nil, "`packages` besides those of the source, with commas or repeated")
 	f.StringArrayVar(&keys, "root-key", nil, "`file` with ssh public keys for root, besides the service's own")
+	f.StringArrayVar(&hooks, "hook", nil, "`program` that changes the tree before it is packed; may be repeated")
 	f.BoolVar(&q.Fresh, "fresh", false, "do not use what an earlier build kept")
 	return c
 }

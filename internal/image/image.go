@@ -63,6 +63,9 @@ type Options struct {
 	Mirror string
 	// Packages are installed besides those of the recipe.
 	Packages []string
+	// Hooks are programs in any language (a script with its "#!") that change the tree before it is packed: each is run as root with the
+	// tree's path as its argument, in their order.
+	Hooks [][]byte
 	// RootKeys are lines for root's authorized_keys.
 	RootKeys []string
 	// Key signs the manifest: the site's key for images. Nil leaves it unsigned.

@@ -26,7 +26,7 @@ func (s *Server) buildImage(q *request) error {
 		return err
 	}
 	o := s.imageOptions(in.Name, in.RootKey)
-	o.Source, o.Mirror, o.Packages, o.Refresh = in.Source, in.Mirror, in.Package, in.Fresh
+	o.Source, o.Mirror, o.Packages, o.Refresh, o.Hooks = in.Source, in.Mirror, in.Package, in.Fresh, in.Hooks
 	return s.makeImage(q, "build", "built from "+in.Source, o, image.Build)
 }
 
