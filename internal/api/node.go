@@ -25,8 +25,8 @@ type Enrolled struct {
 // Plan is what the node is to run: GET /v1/node/plan gives it again.
 type Plan struct {
 	Image  string     `json:"image"`
-	Digest string     `json:"digest"` // of the image's manifest
-	Root   model.File `json:"root"`   // fetched from GET /v1/node/file/{digest}; ranges are answered
+	Digest string     `json:"digest"`        // of the image's manifest
+	Root   model.File `json:"root"`          // fetched from GET /v1/node/file/{digest}; ranges are answered
 	Tree   model.File `json:"tree,omitzero"` // likewise; its chunks are fetched from GET /v1/chunks/{digest}
 	// AuthorizedKeys are the root ssh keys besides those in the image.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
