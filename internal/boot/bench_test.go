@@ -135,7 +135,11 @@ func BenchmarkDHCP(b *testing.B) {
 		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 		answers := func() bool {
 			m := got.FindStringSubmatch(ask(10))
-			return m != nil && m[1] > "5"
+			if m == nil {
+				return false
+			}
+			rate, _ := strconv.ParseFloat(m[1], 64)
+			return rate > 5
 		}
 		for end := time.Now().Add(30 * time.Second); !answers(); { // it reads 10,000 reservations first
 			if time.Now().After(end) {
