@@ -412,7 +412,7 @@ func (w *waiting) lines() []string {
 		}
 	}
 	var out []string
-	for _, phase := range append([]string{"waiting", "off", "silent", "defined"}, convertPhases()...) {
+	for _, phase := range append([]string{"waiting", "off", "silent", "defined"}, phaseNames()...) {
 		g := on[phase]
 		if g == nil {
 			continue
@@ -426,7 +426,7 @@ func (w *waiting) lines() []string {
 	return append(out, w.text())
 }
 
-func convertPhases() []string {
+func phaseNames() []string {
 	var out []string
 	for _, p := range model.Phases {
 		out = append(out, string(p))
