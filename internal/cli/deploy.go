@@ -8,12 +8,14 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"muster/internal/api"
 	"muster/internal/model"
@@ -474,17 +476,21 @@ func (b *board) draw(lines []string) {
 	}
 	var text strings.Builder
 	text.WriteString(b.erase())
+	width := 79
+	if f, ok := b.w.(*os.File); ok {
+		if cols, _, err := term.GetSize(int(f.Fd())); err == nil && cols > 1 {
+			width = cols - 1
+		}
+	}
 	for _, l := range lines {
-		if len(l) > boardWidth { // a line that wraps could not be taken away
-			l = l[:boardWidth-1] + "…"
+		if len(l) > width { // a line that wraps could not be taken away
+			l = l[:max(0, width-3)] + "..."
 		}
 		text.WriteString(l + "\n")
 	}
 	b.shown = len(lines)
 	_, _ = io.WriteString(b.w, text.String())
 }
-
-const boardWidth = 79
 
 // erase is what takes the lines away that are shown.
 func (b *board) erase() string {
