@@ -59,7 +59,7 @@ Consoles.*/1000x10|8 % of a core, 60 MB besides what the service has without the
 Consoles.*/5000x1|5 % of a core
 Consoles/9000x1|9 % of a core, 225 MB
 Attach|50 ms
-DHCP/muster|1.2 times Kea's exchanges, below 1 % lost
+DHCP/muster|1.2 times the exchanges of Kea, below 1 % lost
 DHCP/|beside it
 Profiles/1000|5,000 cpu-µs/profile
 Unchanged/|1 ms a profile, so 1,000 ms'
