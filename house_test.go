@@ -29,7 +29,7 @@ var floors = map[string]int{
 // exceptions are imports that the floors forbid, each with its reason.
 var exceptions = map[string]string{
 	"job -> durable": "what was done is kept in files that are whole",
-	"lab -> api": "lab's commands report the same kind of error as all others",
+	"lab -> api":     "lab's commands report the same kind of error as all others",
 }
 
 // impure are what the ground floor never calls: it has no sockets, no files, no clock.
