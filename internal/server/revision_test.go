@@ -103,6 +103,10 @@ func (h header) WriteHeader(int)             {}
 func TestETag_is_of_nodes_and_groups_as_they_are(t *testing.T) {
 	s := start(t, shortDir(t))
 	s.add("r1n[1-2]")
+	s.until("the manager has written its document", func() bool { // which is a change, too
+		m := s.srv.store.Snapshot().Manager(s.srv.name())
+		return m != nil
+	})
 	for _, path := range []string{"/v1/nodes/r1n1", "/v1/nodes?limit=1", "/v1/groups", "/v1/groups/compute"} {
 		res, _ := s.get(path)
 		tag := res.Header.Get("ETag")

@@ -187,7 +187,7 @@ func TestBackupIsLinesThatZstdReads(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 	stamp := info.Time.Format(time.RFC3339)
 	for i, want := range map[int]string{
-		0:              fmt.Sprintf(`{"format":"muster backup","version":1,"schema":2,"revision":%d,"time":"%s","program":"muster test"}`, info.Revision, stamp),
+		0:              fmt.Sprintf(`{"format":"muster backup","version":1,"schema":%d,"revision":%d,"time":"%s","program":"muster test"}`, Schema, info.Revision, stamp),
 		len(lines) - 2: `{"keys":"b3BhcXVl"}`,
 		len(lines) - 1: fmt.Sprintf(`{"end":%d}`, info.Keys),
 	} {
@@ -271,7 +271,7 @@ func TestCheckBackupRefuses(t *testing.T) {
 		"another file":            {seal([]byte("just a text\n")), Damaged, "no backup of muster"},
 		"another format":          {sealed(t, `{"format":"tar"}`, `{"end":0}`), Damaged, "no backup of muster"},
 		"a newer format":          {sealed(t, strings.Replace(goodHeader, `"version":1`, `"version":2`, 1), `{"of":"the future"}`), Newer, "muster 7"},
-		"a newer schema":          {sealed(t, strings.Replace(goodHeader, `"schema":2`, `"schema":3`, 1), `{"end":0}`), Newer, "schema 3"},
+		"a newer schema":          {sealed(t, strings.Replace(goodHeader, `"schema":2`, fmt.Sprintf(`"schema":%d`, Schema+1), 1), `{"end":0}`), Newer, fmt.Sprint("schema ", Schema+1)},
 		"an unknown family":       {sealed(t, goodHeader, `{"key":"/muster/1/unicorn/a","rev":3,"value":"{}"}`, `{"end":1}`), Newer, "unicorn"},
 		"no end":                  {sealed(t, goodHeader, goodNode), Damaged, "cut off"},
 		"another number of keys":  {sealed(t, goodHeader, goodNode, `{"end":2}`), Damaged, "1 keys"},
