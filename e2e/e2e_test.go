@@ -353,7 +353,7 @@ func (s *site) define(nodes string, more ...string) {
 }
 
 // image builds the image; the packages are cached over all tests and runs.
-func (s *site) image(name string) {
+func (s *site) image(name string, packages ...string) {
 	s.t.Helper()
 	if cache := os.Getenv("MUSTER_TEST_CACHE"); cache != "" {
 		dir := filepath.Join(cache, "image")
@@ -364,7 +364,14 @@ func (s *site) image(name string) {
 			s.t.Fatal(err)
 		}
 	}
-	s.must("image", "build", "debian12", "--name", name)
+	s.must(append([]string{"image", "build", "debian12", "--name", name}, withPackages(packages)...)...)
+}
+
+func withPackages(packages []string) []string {
+	if len(packages) == 0 {
+		return nil
+	}
+	return []string{"--package", strings.Join(packages, ",")}
 }
 
 // tellState prints what a person would look at after a failure.

@@ -14,6 +14,11 @@
 // minutes costs time only; and a boot that cannot go on says what, why and what to do on the console and to the server,
 // and then starts the machine again, so that the server's count of boots decides what happens. There is no shell.
 //
+// Where the image goes to disk, the agent in the system in memory writes it there, before it reports "up" ([agent.install]). The init of such a
+// system, from its disk, is the same program:
+//
+//	muster.root=UUID ─▶ modules ─▶ arrays, the volume group ─▶ root, read-only ─▶ switch root
+//
 // The agent ([Run]) finds the identity that the init left in /run/muster, reports "up" with what it found in the
 // machine, keeps a heartbeat, and renews its certificate before it ends.
 package agent
@@ -28,6 +33,7 @@ const (
 	runDir       = "/run/muster"
 	identityFile = runDir + "/node.json"
 	reportedFile = runDir + "/reported"
+	diskIdentity = "/var/lib/muster/node.json" // of a system that was installed
 )
 
 // failure is why a boot cannot go on, with what a person should look at.

@@ -29,13 +29,22 @@ type Plan struct {
 	// AuthorizedKeys are the root ssh keys besides those in the image.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
 	Hostname       string   `json:"hostname"`
+	// Disk says that the image is to be written to disk, once it runs in memory.
+	Disk *DiskPlan `json:"disk,omitempty"`
 }
 
-// Progress is POST /v1/node/progress: a step of the boot as the node sees it. Step is "fetching", "starting" or "failed".
+// DiskPlan is what an installation needs besides the root.
+type DiskPlan struct {
+	Layout string     `json:"layout"` // see package layout
+	Kernel model.File `json:"kernel"` // fetched like the root: a root has none
+}
+
+// Progress is POST /v1/node/progress: a step of the boot as the node sees it. Step is "fetching", "starting",
+// "writing" (to disk, several times), "installed", "held" (nothing may be written) or "failed".
 type Progress struct {
 	Step string `json:"step"`
-	Text string `json:"text,omitempty"` // "43 %"; for failed: why
-	Do   string `json:"do,omitempty"`   // for failed: what to look at
+	Text string `json:"text,omitempty"` // "43 %"; for held and failed: why
+	Do   string `json:"do,omitempty"`   // for held and failed: what to look at
 }
 
 // Up is POST /v1/node/up, once for each boot, and POST /v1/node/heartbeat, with Facts only when they changed.

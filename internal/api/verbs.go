@@ -172,7 +172,7 @@ type StatusQuery struct {
 }
 
 // NodeStatus is the truth about a node in one line. Status is one of: "defined" (nothing deployed), "off", "armed",
-// "booting", "enrolled", "fetching", "starting", "up", "held", "silent" (was up, its heartbeat stopped).
+// "booting", "enrolled", "fetching", "starting", "writing", "up", "held", "silent" (was up, its heartbeat stopped).
 type NodeStatus struct {
 	Result
 	Status  string       `json:"status"`
@@ -213,6 +213,9 @@ type Deploy struct {
 	None   bool   `json:"none,omitempty"`
 	Boots  int    `json:"boots,omitempty"`
 	Reboot bool   `json:"reboot,omitempty"`
+	// Disk writes the image to disk, as the node's disk.layout says, or as Layout does where it is not empty.
+	Disk   bool   `json:"disk,omitempty"`
+	Layout string `json:"layout,omitempty"`
 }
 
 // DeployResult says where the deployment stands.

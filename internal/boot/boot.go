@@ -61,6 +61,8 @@ const (
 	StepDenied   = "node.denied" // an enrolment that was refused
 	StepFetching = "node.fetching"
 	StepStarting = "node.starting"
+	StepWriting  = "node.writing"   // the disk, several times
+	StepDisk     = "node.installed" // the disk is written
 	StepFailed   = "node.failed"
 	StepUp       = "node.up"
 )
@@ -114,7 +116,7 @@ type Request struct {
 	Token     model.Secret // script: the fresh token
 	Key       string       // enrol: fingerprint of the node's public key
 
-	// Progress: "fetching", "starting" or "failed", with text for people and what to look at.
+	// Progress: "fetching", "starting", "writing", "installed", "held" or "failed", with text for people and what to look at.
 	Step, Text, Do string
 	// BootID is the kernel's random boot id. Up.
 	BootID string

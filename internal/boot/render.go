@@ -134,6 +134,16 @@ func bootScript(srv Server, node model.NodeName, img *model.Image, count string,
 	return model.NewSecret(b.String()), nil
 }
 
+// diskScript gives the machine back to its firmware, which goes on with the next of its boot devices: the disk. The status says that nothing
+// was booted: with 0 a UEFI ends its list (UEFI specification §3.1.1).
+func diskScript(node model.NodeName) model.Secret {
+	var b strings.Builder
+	b.WriteString("#!ipxe\n")
+	say(&b, fmt.Sprintf("%s boots from its disk", node))
+	b.WriteString("exit 1\n")
+	return model.NewSecret(b.String())
+}
+
 // stopScript says why a machine does not boot, and stays there until it is started again.
 func stopScript(node model.NodeName, reason string) model.Secret {
 	var b strings.Builder

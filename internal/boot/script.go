@@ -40,6 +40,9 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 	if dep.Phase == model.Held || dep.Left <= 0 && !again {
 		return hold(d, *dep, now)
 	}
+	if !dep.Installed.IsZero() {
+		return fromDisk(d, *dep, again, now)
+	}
 	img := s.Image(dep.Image)
 	if img == nil {
 		d.Reason = fmt.Sprintf("there is no image %s any more; muster deploy %s IMAGE", dep.Image, n.Name)
@@ -67,6 +70,20 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = fmt.Sprintf("image %s is deployed; the node was up and boots again", dep.Image)
 	}
 	return d.put(next).tell(StepScript, fmt.Sprintf("boot script for image %s handed out (%s)", dep.Image, count))
+}
+
+// fromDisk sends a node that is installed on to its disk. Also such a boot is counted: a system that never comes up is held, not looped.
+func fromDisk(d Decision, dep model.Deployment, again bool, now time.Time) Decision {
+	next := dep
+	if !again {
+		next.Left--
+		next.Since = now
+	}
+	next.Phase, next.Reason = model.Booting, ""
+	next.TokenHash, next.TokenExpires, next.TokenKey = "", time.Time{}, ""
+	d.Status, d.Script = http.StatusOK, diskScript(d.Node)
+	d.Reason = fmt.Sprintf("image %s is on its disk since %s", dep.Image, dep.Installed.UTC().Format(time.RFC3339))
+	return d.put(next).tell(StepScript, fmt.Sprintf("sent on to its disk (boot %d of %d)", dep.Boots-next.Left, dep.Boots))
 }
 
 // askedAgain says that the script is asked for a second time in the same boot: iPXE does so when the first answer was lost. No
@@ -113,6 +130,8 @@ func Stopped(dep *model.Deployment) string {
 		return "enrolled, the init has not begun to fetch the root image" + look
 	case model.Fetching:
 		return "fetching, the root image did not arrive whole" + look
+	case model.Writing:
+		return "writing, the disk was not written whole" + look
 	case model.Starting:
 		return "starting, the init switched to the root and the agent has not reported" + look
 	}

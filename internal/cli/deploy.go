@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/model/layout"
 	"muster/internal/model/noderange"
 )
 
@@ -29,6 +32,7 @@ const (
 func deploy(s *session) *cobra.Command {
 	var q api.Deploy
 	var wait bool
+	var file string
 	c := &cobra.Command{
 		Use:        "deploy NODERANGE IMAGE",
 		SuggestFor: []string{"nodeset", "rinstall", "nodedeploy"},
@@ -39,18 +43,36 @@ func deploy(s *session) *cobra.Command {
 A deployment is armed for a number of network boots. When they are used up and the node is not up, it is held, with the
 reason, and not booted again and again: muster why NODE. --wait follows the nodes until each is up or held, at most for
 --timeout (default 30m); the exit status is 1 when one is not up then. Without an image it follows what is deployed already.
---none takes the intent away; what runs keeps running.`,
+--none takes the intent away; what runs keeps running.
+
+--disk writes the image to disk: it boots in memory first, and the agent there writes the disks as the node's disk.layout says,
+or FILE (- is standard input). Where the layout fits no disk, or several, or something is too small, nothing is written and the
+node is held with the reason. From then on it boots from its disk.
+
+  disk system: local size>=100G              which disk: exactly one has to fit
+    boot  1G    ext4  /boot                   name, size (512M 40G 480GB 30% rest), use, mount point
+    root  40G   ext4  /
+    data  rest  xfs   /data  preserve         what is there by this name stays
+
+  disks pair: 2 local model="SAMSUNG*"       two alike; also smallest largest usb bus= serial= wwn= path=
+    half  rest  raid
+  raid mirror: 1 pair.half
+    lvm
+  lvm vg0: mirror
+    root  40%   xfs   /
+    swap  8G    swap`,
 		Example: `  muster deploy r1n[1-3] compute --reboot --wait
   muster deploy rack2 compute --boots 1
   muster deploy rack2 --wait
+  muster deploy r1n[1-3] compute --disk --layout disks.txt --reboot --wait
   muster deploy r1n7 --none`,
 		Args: args(1, 2),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {
 		switch {
-		case q.None && (len(a) > 1 || q.Reboot || wait || q.Boots != 0):
+		case q.None && (len(a) > 1 || q.Reboot || wait || q.Boots != 0 || q.Disk || file != ""):
 			return usage("deploy --none", "it goes with nothing but a noderange", "muster deploy "+a[0]+" --none")
-		case !q.None && len(a) < 2 && (!wait || q.Reboot || q.Boots != 0):
+		case !q.None && len(a) < 2 && (!wait || q.Reboot || q.Boots != 0 || q.Disk || file != ""):
 			return usage("deploy", "no image", "Name one of: muster image list; or take it away with --none")
 		case q.Boots < 0:
 			return usage(fmt.Sprintf("--boots %d", q.Boots), "it is negative", "Give a number of network boots")
@@ -59,6 +81,13 @@ reason, and not booted again and again: muster why NODE. --wait follows the node
 			q.Image = a[1]
 		}
 		var err error
+		if file != "" {
+			text, err := s.readLayout(file)
+			if err != nil {
+				return err
+			}
+			q.Disk, q.Layout = true, text
+		}
 		if q.Range, err = s.over(c.Context(), a[0]); err != nil {
 			return err
 		}
@@ -67,6 +96,8 @@ reason, and not booted again and again: muster why NODE. --wait follows the node
 	f := c.Flags()
 	f.BoolVar(&q.Reboot, "reboot", false, "power cycle the nodes into the network now")
 	f.IntVar(&q.Boots, "boots", 0, "hold a node that is not up after `N` network boots (default: its boot.count)")
+	f.BoolVar(&q.Disk, "disk", false, "write the image to disk")
+	f.StringVar(&file, "layout", "", "what to make of the disks, from `FILE` (default: the node's disk.layout)")
 	f.BoolVar(&q.None, "none", false, "take the deployment away")
 	f.BoolVar(&wait, "wait", false, "follow the nodes until each is up or held")
 	c.ValidArgsFunction = s.completeNodesThenImages
@@ -312,4 +343,22 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}, late <-ch
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// readLayout reads a layout from a file, or from standard input for "-". Its problems are told before the service is asked.
+func (s *session) readLayout(file string) (string, error) {
+	var b []byte
+	var err error
+	if file == "-" {
+		b, err = io.ReadAll(s.in)
+	} else {
+		b, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return "", usage("layout "+file, reason(err), "")
+	}
+	if _, err := layout.Parse(string(b)); err != nil {
+		return "", usage("layout "+file, err.Error(), "")
+	}
+	return string(b), nil
 }

@@ -157,6 +157,7 @@ const (
 	Enrolled Phase = "enrolled" // the init holds a certificate
 	Fetching Phase = "fetching" // the root image is on its way
 	Starting Phase = "starting" // root verified and mounted, the init switches to it
+	Writing  Phase = "writing"  // the system in memory writes the disk
 	Up       Phase = "up"       // the agent in the running system has reported
 	Held     Phase = "held"     // the network boots were used up, or the node reported why it cannot go on
 )
@@ -178,6 +179,11 @@ type Deployment struct {
 	// TokenKey is the fingerprint of the public key that used the token. The same key may ask again (the answer may
 	// have been lost with a killed server); another key is refused.
 	TokenKey string `json:"token_key,omitempty"`
+
+	// Layout says that the image goes to disk, and how: see package layout. Empty: the image runs in memory.
+	Layout string `json:"layout,omitempty"`
+	// Installed is when the node said that its disk is written and boots; zero before. From then on it boots from the disk.
+	Installed time.Time `json:"installed,omitzero"`
 
 	Revision Revision `json:"-"`
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"muster/internal/api"
 	"muster/internal/bmc"
 	"muster/internal/model"
+	"muster/internal/model/layout"
 )
 
 func (s *Server) deploy(q *request) error {
@@ -50,7 +52,7 @@ func (s *Server) deploy(q *request) error {
 
 func (s *Server) checkDeploy(snap *model.Snapshot, in api.Deploy) error {
 	switch {
-	case in.None && (in.Image != "" || in.Reboot):
+	case in.None && (in.Image != "" || in.Reboot || in.Disk):
 		return &api.Error{Code: api.Usage, What: "deploy", Why: "--none goes neither with an image nor with --reboot"}
 	case in.None:
 		return nil
@@ -58,6 +60,15 @@ func (s *Server) checkDeploy(snap *model.Snapshot, in api.Deploy) error {
 		return &api.Error{Code: api.Usage, What: "deploy", Why: "no image named", Do: "Name one: " + imageNames(snap)}
 	case in.Boots < 0:
 		return &api.Error{Code: api.Usage, What: "deploy", Why: "a deployment cannot have " + strconv.Itoa(in.Boots) + " network boots"}
+	}
+	if in.Layout != "" {
+		if _, err := layout.Parse(in.Layout); err != nil || !in.Disk {
+			why := "a layout goes with an installation to disk only"
+			if err != nil {
+				why = "the layout is wrong: " + err.Error()
+			}
+			return &api.Error{Code: api.Usage, What: "deploy", Why: why}
+		}
 	}
 	i := snap.Image(model.ImageName(in.Image))
 	if i == nil {
@@ -121,7 +132,14 @@ func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
 				}
 				boots = max(1, boots)
 				op.Doc = &model.Deployment{
-					Node: n.Name, Image: model.ImageName(in.Image), Boots: boots, Left: boots, Phase: model.Armed, Since: now,
+					Node: n.Name, Image: model.ImageName(in.Image), Boots: boots, Left: boots, Phase: model.Armed, Since: now, Layout: in.Layout,
+				}
+				if in.Disk && in.Layout == "" {
+					of, err := snap.Attr(n, "disk.layout")
+					if err != nil {
+						return nil, "", nil, err
+					}
+					op.Doc.(*model.Deployment).Layout = cmp.Or(of, layout.Default)
 				}
 			} else if snap.Deployment(n.Name) == nil {
 				continue
@@ -132,7 +150,11 @@ func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
 		if in.None {
 			return ops, "took the deployment of " + of + " away", perNode(names, "deploy.none", "nothing is deployed any more", q.who.Name), nil
 		}
-		return ops, "armed " + of + " with image " + in.Image, perNode(names, "deploy.armed", "armed with image "+in.Image, q.who.Name), nil
+		what := " with image " + in.Image
+		if in.Disk {
+			what += ", to disk"
+		}
+		return ops, "armed " + of + what, perNode(names, "deploy.armed", "armed"+what, q.who.Name), nil
 	})
 	return err
 }

@@ -99,10 +99,14 @@ func (s *Server) planOf(snap *model.Snapshot, n model.NodeName) (api.Plan, error
 	if i == nil {
 		return api.Plan{}, &api.Error{Code: api.Conflict, What: "plan", Why: "the image " + string(d.Image) + " was removed", Node: string(n)}
 	}
-	return api.Plan{
+	p := api.Plan{
 		Image: string(i.Name), Digest: i.Digest, Root: i.Root,
 		AuthorizedKeys: []string{s.keys.SSHAuthorizedKey()}, Hostname: string(n),
-	}, nil
+	}
+	if d.Layout != "" && d.Installed.IsZero() {
+		p.Disk = &api.DiskPlan{Layout: d.Layout, Kernel: i.Kernelf}
+	}
+	return p, nil
 }
 
 func (s *Server) plan(q *request) error {
@@ -113,17 +117,21 @@ func (s *Server) plan(q *request) error {
 	return q.answer(p)
 }
 
-// nodeFile is GET /v1/node/file/{digest}: the root of the node's own image, by digest. Ranges are answered.
+// nodeFile is GET /v1/node/file/{digest}: the root of the node's own image, and for an installation its kernel, by digest. Ranges are answered.
 func (s *Server) nodeFile(q *request) error {
 	p, err := s.planOf(q.snap, q.who.Node)
 	if err != nil {
 		return err
 	}
 	digest := q.PathValue("digest")
-	if p.Root.Digest != "sha256:"+digest {
+	file := p.Root
+	if p.Disk != nil && p.Disk.Kernel.Digest == "sha256:"+digest {
+		file = p.Disk.Kernel
+	}
+	if file.Digest != "sha256:"+digest {
 		return &api.Error{Code: api.Unknown, What: "file", Why: "the node's image has no file " + digest, Node: string(q.who.Node)}
 	}
-	return s.sendFile(q.w, q.Request, model.ImageName(p.Image), p.Root)
+	return s.sendFile(q.w, q.Request, model.ImageName(p.Image), file)
 }
 
 // sendFile sends a file of an image. Its name comes from the image's document, never from the client.

@@ -216,7 +216,7 @@ func (s *Server) statusOf(snap *model.Snapshot, n *model.Node, now time.Time) ap
 		} else if now.Sub(d.Since) > slow {
 			out.Reason += "; it is on: muster bootdev " + string(n.Name) + " network && muster power " + string(n.Name) + " cycle"
 		}
-	case model.Booting, model.Enrolled, model.Fetching, model.Starting:
+	case model.Booting, model.Enrolled, model.Fetching, model.Starting, model.Writing:
 		switch away := now.Sub(d.Since); {
 		case off:
 			out.Reason = "its power went off after step " + string(d.Phase)

@@ -265,16 +265,9 @@ func installed(t testing.TB, text string) Machine {
 
 func after(t testing.TB, l *Layout, m Machine, o Options) Machine {
 	t.Helper()
-	k := &maker{l: l.withFirmware(m), m: m, o: o}
-	k.chosen, k.reasons = choose(k.l, m)
-	if len(k.reasons) == 0 {
-		k.disks()
-	}
-	if len(k.reasons) == 0 {
-		k.arrays()
-	}
-	if len(k.reasons) > 0 {
-		t.Fatal(k.reasons)
+	k, err := placed(l, m, o)
+	if err != nil {
+		t.Fatal(err)
 	}
 	out := Machine{UEFI: m.UEFI, Disks: slices.Clone(m.Disks)}
 	for i := range out.Disks {
@@ -323,7 +316,7 @@ func (p *Plan) text() string {
 	for _, m := range p.Mounts {
 		fmt.Fprintf(&b, "mount %s %s %s\n", m.Type, m.Device, m.Path)
 	}
-	fmt.Fprintf(&b, "%sroot %s, kernel in %q of %s, loader on %v, UEFI %v, arrays %v, groups %v\n", p.Fstab, p.Root, p.BootPath, p.Boot, p.Loader, p.UEFI, p.Arrays, p.Groups)
+	fmt.Fprintf(&b, "%sroot %s, kernel in %q of %s, loader on %v, UEFI %v, arrays %v, volume %q\n", p.Fstab, p.Root, p.BootPath, p.Boot, p.Loader, p.UEFI, p.Arrays, p.Volume)
 	for _, k := range p.Kept {
 		b.WriteString("kept: " + k + "\n")
 	}

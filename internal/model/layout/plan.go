@@ -30,7 +30,7 @@ type Plan struct {
 	UEFI     bool     // how the boot loader is installed
 	Loader   []string // where: disks ("/dev/vda") for BIOS, mount points of EFI system partitions for UEFI
 	Arrays   []string // UUIDs of the arrays that the root lies on
-	Groups   []string // volume groups that the root lies on
+	Volume   string   // the logical volume that the root is: "vg0/root"; "" where it is none
 	Kept     []string // what stays, in words
 }
 
@@ -108,6 +108,16 @@ type maker struct {
 
 // Make decides what is to be done to a machine. The error is [*Held] where something is ambiguous, missing or too small.
 func Make(l *Layout, m Machine, o Options) (*Plan, error) {
+	k, err := placed(l, m, o)
+	if err != nil {
+		return nil, err
+	}
+	k.finish()
+	return &k.plan, nil
+}
+
+// placed gives everything in a layout its place.
+func placed(l *Layout, m Machine, o Options) (*maker, error) {
 	k := &maker{l: l.withFirmware(m), m: m, o: o}
 	k.chosen, k.reasons = choose(k.l, m)
 	if len(k.reasons) == 0 {
@@ -119,8 +129,7 @@ func Make(l *Layout, m Machine, o Options) (*Plan, error) {
 	if len(k.reasons) > 0 {
 		return nil, &Held{k.reasons}
 	}
-	k.finish()
-	return &k.plan, nil
+	return k, nil
 }
 
 func (k *maker) because(format string, args ...any) {
@@ -666,9 +675,6 @@ func (k *maker) group(d *Device) {
 			}
 		}
 	}
-	if k.roots(d) {
-		k.plan.Groups = append(k.plan.Groups, d.Name)
-	}
 	all, fixed := room, int64(0)
 	var mine, rest []*place
 	for _, v := range d.Volumes {
@@ -766,6 +772,9 @@ func (k *maker) finish() {
 	for _, p := range k.places {
 		if p.Mount == "/" {
 			k.plan.Root = p.uuid
+			if p.owner.Kind == LVM {
+				k.plan.Volume = p.owner.Name + "/" + p.Name
+			}
 		}
 		if p.Mount == volume.Mount {
 			k.plan.Boot = p.uuid
