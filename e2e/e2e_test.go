@@ -94,7 +94,7 @@ type site struct {
 }
 
 // newSite makes a lab of n machines and starts the service in it.
-func newSite(t *testing.T, n int, firmware string) *site {
+func newSite(t *testing.T, n int, firmware string, more ...string) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots machines: takes minutes")
@@ -111,7 +111,7 @@ func newSite(t *testing.T, n int, firmware string) *site {
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		s.data = dir
 	}
-	s.must("lab", "up", "-n", fmt.Sprint(n), "--firmware", firmware, "--name", s.lab)
+	s.must(append([]string{"lab", "up", "-n", fmt.Sprint(n), "--firmware", firmware, "--name", s.lab}, more...)...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			s.tellState()

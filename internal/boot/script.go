@@ -121,6 +121,9 @@ func Stopped(dep *model.Deployment) string {
 		return dep.Reason
 	}
 	look := fmt.Sprintf("; look at: muster console %s --log", dep.Node)
+	if !dep.Installed.IsZero() && order(dep.Phase) >= order(model.Booting) {
+		return "booting from disk, and the agent there has not reported" + look
+	}
 	switch dep.Phase {
 	case model.Armed:
 		return "armed, the machine has not asked for its boot script; look at: muster power " + string(dep.Node) + " status, muster why " + string(dep.Node)

@@ -226,6 +226,7 @@ type Facts struct {
 	CPUs   int    `json:"cpus"`
 	CPU    string `json:"cpu"`
 	Memory int64  `json:"memory"` // bytes
+	UEFI   bool   `json:"uefi,omitempty"` // it was booted by UEFI, else by BIOS
 	Disks  []Disk `json:"disks,omitempty"`
 	NICs   []NIC  `json:"nics,omitempty"`
 	BootID string `json:"boot_id"` // the kernel's random boot id: changes with every boot
@@ -239,10 +240,14 @@ type Facts struct {
 
 // Disk is a block device of a node. Size is in bytes.
 type Disk struct {
-	Name  string `json:"name"`
-	Size  int64  `json:"size"`
-	Model string `json:"model,omitempty"`
-	WWN   string `json:"wwn,omitempty"`
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	Model  string `json:"model,omitempty"`
+	WWN    string `json:"wwn,omitempty"`
+	Serial string `json:"serial,omitempty"`
+	Bus    string `json:"bus,omitempty"`    // as layouts select by it: "sata", "nvme", "usb"
+	Path   string `json:"path,omitempty"`   // as below /dev/disk/by-path
+	Fabric string `json:"fabric,omitempty"` // "fc", "iscsi", …: it is not the machine's own
 }
 
 // NIC is a network port of a node. Speed is in Mbit/s, 0 when unknown.

@@ -117,6 +117,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/firmware/update", "firmware update", admin, (*Server).firmwareUpdate, api.FirmwareUpdate{}, lines(api.FirmwareStep{}), "application/octet-stream"},
 		{"GET /v1/plugins", "plugin list", admin, (*Server).listPlugins, nil, one([]api.Plugin{}), ""},
 		{"POST /v1/deploy", "deploy", admin, (*Server).deploy, api.Deploy{}, lines(api.DeployResult{}), ""},
+		{"POST /v1/layout", "layout", admin, (*Server).layout, api.Layout{}, lines(api.LayoutResult{}), ""},
 		{"POST /v1/run", "run", admin, (*Server).run, api.Run{}, lines(api.RunResult{}), ""},
 		{"POST /v1/copy", "copy", admin, (*Server).copyFiles, api.CopyFiles{}, lines(api.CopyResult{}), "application/x-tar"},
 		{"POST /v1/images/build", "image build", admin, (*Server).buildImage, api.BuildImage{}, lines(api.BuildStep{}), ""},

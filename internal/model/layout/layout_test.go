@@ -305,24 +305,6 @@ func after(t testing.TB, l *Layout, m Machine, o Options) Machine {
 	return out
 }
 
-func (p *Plan) text() string {
-	var b strings.Builder
-	for _, s := range p.Steps {
-		fmt.Fprintf(&b, "# %s\n%s\n", s.Text, strings.Join(s.Args, " "))
-		for line := range strings.Lines(s.Input) {
-			b.WriteString("  " + line)
-		}
-	}
-	for _, m := range p.Mounts {
-		fmt.Fprintf(&b, "mount %s %s %s\n", m.Type, m.Device, m.Path)
-	}
-	fmt.Fprintf(&b, "%sroot %s, kernel in %q of %s, loader on %v, UEFI %v, arrays %v, volume %q\n", p.Fstab, p.Root, p.BootPath, p.Boot, p.Loader, p.UEFI, p.Arrays, p.Volume)
-	for _, k := range p.Kept {
-		b.WriteString("kept: " + k + "\n")
-	}
-	return b.String()
-}
-
 const raided = "disks pair: 2 local\n  half rest raid\nraid mirror: 1 pair.half\n  lvm\nlvm vg0: mirror\n  root 40% xfs /\n  home rest ext4 /home preserve\n  swap 8G swap\n"
 
 func TestMake_says_every_step(t *testing.T) {
@@ -355,7 +337,7 @@ func TestMake_says_every_step(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name, p.text())
+			golden(t, name, p.String())
 		})
 	}
 }

@@ -45,6 +45,25 @@ func (p *Plan) Tools() []string {
 	return out
 }
 
+// String is the plan for people: every command with what it does, what is mounted, fstab, and what stays.
+func (p *Plan) String() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		fmt.Fprintf(&b, "# %s\n%s\n", s.Text, strings.Join(s.Args, " "))
+		for line := range strings.Lines(s.Input) {
+			b.WriteString("  " + line)
+		}
+	}
+	for _, m := range p.Mounts {
+		fmt.Fprintf(&b, "mount %s %s %s\n", m.Type, m.Device, m.Path)
+	}
+	fmt.Fprintf(&b, "%s# root %s, kernel in %q of %s, loader on %v, UEFI %v, arrays %v, volume %q\n", p.Fstab, p.Root, p.BootPath, p.Boot, p.Loader, p.UEFI, p.Arrays, p.Volume)
+	for _, k := range p.Kept {
+		b.WriteString("kept: " + k + "\n")
+	}
+	return b.String()
+}
+
 // Held says why nothing may be done: every reason at once.
 type Held struct{ Reasons []string }
 
