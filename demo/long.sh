@@ -10,6 +10,8 @@ echo "kill -9 of the store, 200 rounds and more; cuts, large commits, backups un
 MUSTER_LONG=1 go test ./internal/store -run 'Kill|Faults|Pool|Backup' -timeout 180m
 echo "pools of managers: kill -9, partitions and power cuts, 200 rounds and more"
 MUSTER_LONG=1 go test ./e2e -run '^TestPool' -v -timeout 60m
+echo "installations to disk: UEFI, arrays and volume groups, what holds, kill -9 and resets in the middle"
+MUSTER_LONG=1 go test ./e2e -run '^TestDisk' -v -timeout 120m
 for f in $(grep -rl --include='*_test.go' '^func Fuzz' .); do
   for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$f"); do
     echo "fuzz $target, $seconds s"
