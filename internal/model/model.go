@@ -225,7 +225,7 @@ type Facts struct {
 	Image  string `json:"image"` // digest of the image's manifest
 	CPUs   int    `json:"cpus"`
 	CPU    string `json:"cpu"`
-	Memory int64  `json:"memory"` // bytes
+	Memory int64  `json:"memory"`         // bytes
 	UEFI   bool   `json:"uefi,omitempty"` // it was booted by UEFI, else by BIOS
 	Disks  []Disk `json:"disks,omitempty"`
 	NICs   []NIC  `json:"nics,omitempty"`
