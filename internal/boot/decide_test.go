@@ -420,6 +420,7 @@ func TestDecideProgressAndUp(t *testing.T) {
 		{"a layout that fits nothing holds the node at once", disk(model.Starting, 2), Request{Stage: StageProgress, Step: "held", Text: "2 disks are local,\nand 1 is wanted", Do: "Change the layout"}, 200, &model.Deployment{
 			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Layout: "l", Reason: "2 disks are local, and 1 is wanted. Change the layout",
 		}, "!boot.held", "2 disks are local"},
+		{"who is held stays up and the reason is the last word", disk(model.Held, 2), Request{Stage: StageUp, BootID: "b1"}, 200, nil, "", "stays up in memory"},
 		{"up without a written disk holds the node", disk(model.Starting, 2), Request{Stage: StageUp, BootID: "b1"}, 200, &model.Deployment{
 			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Layout: "l",
 			Reason: "the system in memory reported up without having written the disk: the agent in image compute cannot. Build the image again",

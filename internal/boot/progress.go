@@ -95,6 +95,9 @@ func decideUp(s *model.Snapshot, r Request, now time.Time) Decision {
 	case dep == nil:
 		d.Reason = "nothing is deployed"
 		return d.tell(StepUp, "the node is up")
+	case dep.Phase == model.Held && dep.Layout != "" && dep.Installed.IsZero():
+		d.Reason = "it stays up in memory, and the deployment is held" // which is the last word on the timeline
+		return d
 	case dep.Phase == model.Armed, dep.Phase == model.Held:
 		// A system from before the deployment: its agent came back, the machine did not boot.
 		d.Reason = fmt.Sprintf("it runs from before; the deployment is %s until the next network boot", dep.Phase)

@@ -300,7 +300,7 @@ func TestShortNames(t *testing.T) {
 		}
 	}
 	slices.Sort(words)
-	want := "after alarms cipher comment count delay driver kernelargs password pin plugin rack record room site source speed system unit"
+	want := "after alarms cipher comment count delay driver kernelargs layout password pin plugin rack record room site source speed system unit"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
