@@ -53,11 +53,12 @@ func (b *boot) activate(ctx context.Context, degraded bool) {
 		if arrayRuns(id) {
 			continue
 		}
-		args := []string{"--assemble", "--quiet", "--config=none", "--uuid=" + id, fmt.Sprintf("/dev/md%d", 127-i)}
+		dev := fmt.Sprintf("/dev/md%d", 127-i)
+		// Without --run mdadm starts only an array that has all of its members; one that it left waiting for them is taken apart and tried again.
+		_ = quiet(ctx, "/sbin/mdadm", "--stop", "--quiet", dev)
+		args := []string{"--assemble", "--quiet", "--config=none", "--uuid=" + id, dev}
 		if degraded {
 			args = append(args, "--run")
-		} else {
-			args = append(args, "--no-degraded")
 		}
 		_ = quiet(ctx, "/sbin/mdadm", append(args, blockDevices()...)...)
 	}

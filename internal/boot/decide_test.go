@@ -582,6 +582,7 @@ func TestDecideProgressAndUp(t *testing.T) {
 			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Layout: "l", Code: model.NodeFailed,
 			Reason: "starting, the node stopped: 2 disks are local, and 1 is wanted; look at: the layout",
 		}, "!node.failed", "2 disks are local"},
+		{"who is held stays up and the reason is the last word", disk(model.Held, 2), Request{Stage: StageUp, BootID: "b1"}, 200, nil, "", "stays up in memory"},
 		{"up without a written disk holds the node", disk(model.Starting, 2), Request{Stage: StageUp, BootID: "b1"}, 200, &model.Deployment{
 			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Layout: "l", Code: model.NodeFailed,
 			Reason: "the system in memory reported up without having written the disk: the agent in image compute cannot; build the image again",

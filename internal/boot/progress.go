@@ -160,6 +160,9 @@ func decideUp(s *model.Snapshot, r Request, now time.Time) Decision {
 	case dep == nil:
 		d.Reason = "nothing is deployed"
 		return d.tell(StepUp, "the node is up")
+	case dep.Phase == model.Held && dep.Layout != "" && dep.Installed.IsZero():
+		d.Reason = "it stays up in memory, and the deployment is held" // which is the last word on the timeline
+		return d
 	case dep.Phase == model.Up:
 		if st := s.State(r.Node); st != nil && st.BootID == r.BootID {
 			d.Reason = "it is known to be up"

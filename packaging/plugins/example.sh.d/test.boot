@@ -1,0 +1,1 @@
+{"device":"default","persist":false,"firmware":""}
