@@ -8,6 +8,7 @@ import (
 	"embed"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -25,7 +26,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "muster:", daemon(os.Args))
 		os.Exit(1)
 	}
-	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv,
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == "panc" {
+		args = append([]string{"panc"}, args...)
+	}
+	os.Exit(cli.Main(args, os.Stdin, os.Stdout, os.Stderr, os.Getenv,
 		carried("serve", "Run the service: store, API, BMCs, consoles, boot services", cli.JobService),
 		carried("restore", "Make a data directory of a backup", cli.JobService),
 		carried("lab", "Make virtual machines with BMCs to try everything on", cli.JobTry)))

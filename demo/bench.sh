@@ -2,7 +2,7 @@
 # bench.sh - the figures of every room that scales with nodes, and of the whole service, beside what they are to reach. Nothing fails
 # on a clock; compare runs as ratios and by processor time, with the load printed at the beginning and the end in mind. TIMES=5x repeats each
 # more often, ONLY='service|store' runs these parts only. Peers run beside where their package is installed: clustershell,
-# nghttp2-client (h2load), apache2-utils (ab), freeipmi-tools, conserver-server, conman.
+# nghttp2-client (h2load), apache2-utils (ab), freeipmi-tools, conserver-server, conman, kea-dhcp4-server, dnsmasq-base.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 times=${TIMES:-3x}
@@ -58,7 +58,11 @@ ConsolesBeside/10000x1/muster|10 % of a core, 250 MB
 Consoles.*/1000x10|8 % of a core, 60 MB besides what the service has without them
 Consoles.*/5000x1|5 % of a core
 Consoles/9000x1|9 % of a core, 225 MB
-Attach|50 ms'
+Attach|50 ms
+DHCP/muster|1.2 times the exchanges of Kea, below 1 % lost
+DHCP/|beside it
+Profiles/1000|5,000 cpu-µs/profile
+Unchanged/|1 ms a profile, so 1,000 ms'
 
 # part NAME PACKAGE REGEXP: one part, unless ONLY says otherwise.
 part() {
@@ -81,6 +85,8 @@ times=1x part ssh ./internal/remote 'Run' # a real sshd takes a minute
 times=1x part consoles ./internal/console 'Consoles'
 times=1x part consoles_beside ./e2e 'ConsolesBeside|ConsolesSOL'
 part attach ./e2e 'Attach'
+times=1x part pan ./internal/pan 'Templates|Execute|Write|Profiles|Unchanged|OneChanged'
+times=1x part dhcp ./internal/boot 'DHCP' # needs kea-admin, kea-dhcp4-server and dnsmasq-base
 
 if [[ -z ${ONLY:-} || failover =~ ^($ONLY)$ ]]; then
   printf 'failover\n'

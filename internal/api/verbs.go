@@ -292,6 +292,8 @@ type BuildImage struct {
 	Package []string `json:"packages,omitempty"`  // besides those of the source
 	RootKey []string `json:"root_keys,omitempty"` // authorized_keys lines besides the service's own
 	Fresh   bool     `json:"fresh,omitempty"`     // do not use the cache
+	// Hooks are programs that change the tree before it is packed: each is run as root on the service's host, with the tree's path.
+	Hooks [][]byte `json:"hooks,omitempty"`
 }
 
 // BuildStep is one line of progress. Done closes the step; MS is its time in milliseconds.

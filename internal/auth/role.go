@@ -14,7 +14,7 @@ import (
 var free = []string{"version", "whoami", "attributes", "expand", "fold", "openapi"}
 
 // looks are verbs that only look, and not at single nodes: a role allows them whatever its range.
-var looks = []string{"group list", "network list", "image list", "image show", "console list", "discover list", "events", "group get", "plugin list"}
+var looks = []string{"group list", "network list", "image list", "image show", "image check", "image diff", "console list", "discover list", "events", "group get", "plugin list"}
 
 // scoped are the verbs over nodes: a role with a range allows them on its nodes, and they are asked about again when the nodes are known
 // (see [Allow]). A verb that is in none of these lists takes a role without a range.

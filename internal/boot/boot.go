@@ -167,7 +167,7 @@ type Decision struct {
 	Advert *Advert      // solicit
 	Loader string       // loader: the name of the file to send
 	File   model.File   // file: what to send
-	Script model.Secret // script: the iPXE script, which holds the token
+	Script model.Secret // script: that of iPXE or GRUB, which holds the token; loader: what GRUB reads first
 
 	Ops    []model.Op
 	Events []model.Event

@@ -89,7 +89,7 @@ func observed(d Decision, port nic) Decision {
 	d.Reason = fmt.Sprintf("net.%s.mode is observe; muster take %s lets it be answered. Without that: %s", port.name, d.Node, d.Reason)
 	for i := range d.Events {
 		e := &d.Events[i]
-		e.Step, e.Reason, e.What = StepObserved, d.Reason, "not answered, else: "+e.What
+		e.Step, e.Reason, e.What = StepObserved, d.Reason, "not answered; the answer would be: "+e.What
 	}
 	return d
 }

@@ -130,12 +130,12 @@ func decideSolicit(s *model.Snapshot, r Request) Decision {
 		return silent
 	}
 	port, err := findNIC(s, n, r)
-	if port.mode != model.ModeFull {
+	if port.mode == model.ModeObserve {
 		silent.Node, silent.Reason = n.Name, fmt.Sprintf("net.%s.mode is %s", port.name, port.mode)
 		return silent
 	}
 	d := Decision{Status: http.StatusOK, Node: n.Name, Advert: &Advert{}}
-	if err != nil || !port.address.Is6() {
+	if err != nil || !port.address.Is6() || port.mode != model.ModeFull {
 		d.Reason = "known node; the answer says that there is no IPv6 router, so that iPXE goes on at once"
 		return d
 	}

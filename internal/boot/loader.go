@@ -25,6 +25,10 @@ const (
 	ShimLoader = "shimx64.efi"
 	GrubLoader = "grubx64.efi"
 	GrubScript = "grub.cfg"
+
+	// grubFirst is where GRUB looks first, as Debian has signed it; all that it finds there is where to look further: beside itself.
+	grubFirst = "grub/grub.cfg"
+	grubThere = "configfile $cmdpath/" + GrubScript + "\n"
 )
 
 // Loaders are the names that a manager always serves, by TFTP and under /boot/loader/ by HTTP.
@@ -131,6 +135,9 @@ func decideLoader(s *model.Snapshot, r Request) Decision {
 	switch {
 	case n == nil:
 		return d.tell(StepRefused, fmt.Sprintf("%s was refused to %s", what, r.Source))
+	case r.Path == grubFirst:
+		d.Status, d.Reason, d.Script = http.StatusOK, "GRUB is sent to the script beside it", model.NewSecret(grubThere)
+		return d
 	case !r.Server.has(r.Path):
 		names := Loaders
 		if r.Server.Assets != nil {
@@ -138,7 +145,7 @@ func decideLoader(s *model.Snapshot, r Request) Decision {
 		}
 		d.Status, d.Reason = http.StatusNotFound, "there is no such loader; there are "+strings.Join(names, ", ")
 		if optional(r.Path) {
-			return d.tell(StepRefused, what+" was refused")
+			return d
 		}
 		return d.warn(StepRefused, what+" was refused")
 	case deployed(s, n.Name) == nil:

@@ -165,7 +165,7 @@ func (w *world) open(files tftpd.Files) func(context.Context, string, netip.Addr
 		switch {
 		case d.Status != http.StatusOK:
 			return tftpd.Content{}, errors.New(d.Reason)
-		case r.Stage == boot.StageScript:
+		case !d.Script.Empty():
 			b = []byte(d.Script.Reveal())
 		case r.Stage == boot.StageFile:
 			b = w.content(d.File)
@@ -325,10 +325,21 @@ func insideNamespace(t *testing.T, setup ...string) bool {
 // machine is a QEMU machine with an empty memory of its firmware. Its console goes to a file.
 func machine(t *testing.T, i int, firmware string) (console string) {
 	t.Helper()
+	console, _ = start(t, i, firmware)
+	return console
+}
+
+// start is machine, and how to switch it off before the test ends.
+func start(t *testing.T, i int, firmware string) (console string, off func()) {
+	t.Helper()
 	dir := t.TempDir()
 	console = filepath.Join(dir, "console")
+	memory := "256"
+	if firmware == "secboot" {
+		memory = "512" // for Debian's kernel
+	}
 	args := []string{
-		"-name", fmt.Sprintf("n%d", i), "-accel", "tcg,tb-size=32", "-cpu", "max,-erms", "-m", "256", "-display", "none", "-monitor", "none",
+		"-name", fmt.Sprintf("n%d", i), "-accel", "tcg,tb-size=32", "-cpu", "max,-erms", "-m", memory, "-display", "none", "-monitor", "none",
 		"-serial", "file:" + console, "-boot", "order=n,reboot-timeout=5000",
 		"-netdev", fmt.Sprintf("tap,id=n0,ifname=tap%d,script=no,downscript=no", i),
 		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",
@@ -337,8 +348,14 @@ func machine(t *testing.T, i int, firmware string) (console string) {
 	if firmware == "bios" {
 		args = append(args, "-M", "q35,graphics=off", "-device", nic)
 	} else {
+		code, empty := "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+		board := []string{"-M", "q35"}
+		if firmware == "secboot" {
+			code, empty = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
+			board = []string{"-M", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"}
+		}
 		vars := filepath.Join(dir, "vars.fd")
-		b, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+		b, err := os.ReadFile(empty)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -346,9 +363,13 @@ func machine(t *testing.T, i int, firmware string) (console string) {
 			t.Fatal(err)
 		}
 		// Without romfile= the iPXE in QEMU's own option ROM takes the place of the firmware's network boot.
-		args = append(args, "-M", "q35", "-device", nic+",romfile=",
-			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+		args = append(args, board...)
+		args = append(args, "-device", nic+",romfile=",
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+code,
 			"-drive", "if=pflash,unit=1,format=raw,file="+vars)
+		if firmware == "uefi6" {
+			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n")
+		}
 		if firmware == "uefi-http" {
 			args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
 		}
@@ -358,11 +379,12 @@ func machine(t *testing.T, i int, firmware string) (console string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	off = sync.OnceFunc(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	return console
+	t.Cleanup(off)
+	return console, off
 }
 
 func TestNetboot(t *testing.T) {

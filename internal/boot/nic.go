@@ -28,14 +28,13 @@ func (n nic) cidr() netip.Prefix { return netip.PrefixFrom(n.address, n.prefix) 
 // that is moved between networks), it is the one with an address of the request's family and on the network that the machine is on.
 // The error names the attribute to set; mode and name are right also then.
 func findNIC(s *model.Snapshot, n *model.Node, r Request) (nic, error) {
-	macs, err := s.Attrs(n, []string{"net.*.mac"})
 	best, rank := nic{mac: r.MAC}, 0
 	var why error
-	for _, v := range macs {
-		if m, ok := canonicalMAC(v.Value); !ok || m != r.MAC {
-			continue
+	consider := func(name, mac string) {
+		if m, ok := canonicalMAC(mac); !ok || m != r.MAC {
+			return
 		}
-		p := nic{mac: r.MAC, name: strings.TrimSuffix(strings.TrimPrefix(string(v.Name), "net."), ".mac")}
+		p := nic{mac: r.MAC, name: name}
 		err := p.read(s, n, r.Server.Network)
 		is := 1
 		switch {
@@ -50,6 +49,16 @@ func findNIC(s *model.Snapshot, n *model.Node, r Request) (nic, error) {
 		if is > rank {
 			best, rank, why = p, is, err
 		}
+	}
+	// It is nearly always the port that boots, and looking for all of them takes longer than all else.
+	if mac, err := s.Attr(n, "net.boot.mac"); err == nil {
+		if consider("boot", mac); rank == 4 {
+			return best, nil
+		}
+	}
+	macs, err := s.Attrs(n, []string{"net.*.mac"})
+	for _, v := range macs {
+		consider(strings.TrimSuffix(strings.TrimPrefix(string(v.Name), "net."), ".mac"), v.Value)
 	}
 	if rank == 0 {
 		return best, cmp.Or(err, fmt.Errorf("no net.*.mac of %s is %s any more", n.Name, r.MAC))

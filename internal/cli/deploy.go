@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"muster/internal/api"
 	"muster/internal/model"
@@ -444,7 +445,7 @@ func (w *waiting) lines() []string {
 		}
 	}
 	var out []string
-	for _, phase := range append([]string{"waiting", "off", "silent", "defined"}, convertPhases()...) {
+	for _, phase := range append([]string{"waiting", "off", "silent", "defined"}, phaseNames()...) {
 		g := on[phase]
 		if g == nil {
 			continue
@@ -458,7 +459,7 @@ func (w *waiting) lines() []string {
 	return append(out, w.text())
 }
 
-func convertPhases() []string {
+func phaseNames() []string {
 	var out []string
 	for _, p := range model.Phases {
 		out = append(out, string(p))
@@ -506,17 +507,21 @@ func (b *board) draw(lines []string) {
 	}
 	var text strings.Builder
 	text.WriteString(b.erase())
+	width := 79
+	if f, ok := b.w.(*os.File); ok {
+		if cols, _, err := term.GetSize(int(f.Fd())); err == nil && cols > 1 {
+			width = cols - 1
+		}
+	}
 	for _, l := range lines {
-		if len(l) > boardWidth { // a line that wraps could not be taken away
-			l = l[:boardWidth-1] + "…"
+		if len(l) > width { // a line that wraps could not be taken away
+			l = l[:max(0, width-3)] + "..."
 		}
 		text.WriteString(l + "\n")
 	}
 	b.shown = len(lines)
 	_, _ = io.WriteString(b.w, text.String())
 }
-
-const boardWidth = 79
 
 // erase is what takes the lines away that are shown.
 func (b *board) erase() string {

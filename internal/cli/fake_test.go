@@ -2,6 +2,7 @@ package cli
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -128,6 +129,10 @@ func (f *fake) routes() http.Handler {
 	handle("POST /v1/run", f.run)
 	handle("POST /v1/copy", f.copy)
 	handle("POST /v1/images/build", f.build)
+	handle("POST /v1/images/import", f.importImage)
+	handle("GET /v1/images/{name}/export", f.exportImage)
+	handle("GET /v1/images/{name}/check", f.checkImage)
+	handle("GET /v1/images/{name}/diff/{other}", f.diffImages)
 	handle("GET /v1/images", f.listImages)
 	handle("GET /v1/images/{name}", f.image)
 	handle("DELETE /v1/images/{name}", f.removeImage)
@@ -845,6 +850,50 @@ func (f *fake) build(w http.ResponseWriter, r *http.Request) error {
 		t = api.Trailer{Asked: 1, Failed: 1, Trailer: true}
 	}
 	return answer(w, t)
+}
+
+func (f *fake) importImage(w http.ResponseWriter, r *http.Request) error {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	if !bytes.Contains(b, []byte("ustar")) {
+		return &api.Error{Code: api.Failed, What: "image import, step tree", Why: "the file is neither a tar nor a squashfs"}
+	}
+	i := f.images["compute"].Image
+	i.Name, i.Recipe = model.ImageName(q.Get("name")), "import"
+	for _, l := range []api.BuildStep{{Step: "tree", Text: q.Get("source"), Done: true, MS: 1200}, {Step: "image", Done: true, Image: &i}} {
+		_ = json.NewEncoder(w).Encode(l)
+	}
+	return answer(w, api.Trailer{Asked: 1, Answered: 1, Trailer: true})
+}
+
+func (f *fake) exportImage(w http.ResponseWriter, r *http.Request) error {
+	if format := r.URL.Query().Get("format"); format != "tar" {
+		return &api.Error{Code: api.Usage, What: "image export", Why: "there is no format " + format, Do: "There is: tar, oci, squashfs"}
+	}
+	_, err := io.WriteString(w, "the tree of "+r.PathValue("name"))
+	return err
+}
+
+func (f *fake) checkImage(w http.ResponseWriter, r *http.Request) error {
+	out := api.ImageCheck{Name: model.ImageName(r.PathValue("name")), Findings: []model.ImageFinding{}}
+	if r.PathValue("name") == "broken" {
+		out.Findings = append(out.Findings, model.ImageFinding{Check: "init", What: "the system has no init", Do: "Install one"},
+			model.ImageFinding{Check: "size", What: "too much for " + r.URL.Query().Get("memory") + " with " + strings.Join(r.URL.Query()["modules"], " ")})
+	}
+	return answer(w, out)
+}
+
+func (f *fake) diffImages(w http.ResponseWriter, r *http.Request) error {
+	if r.PathValue("name") == r.PathValue("other") {
+		return answer(w, model.ImageDifference{})
+	}
+	return answer(w, model.ImageDifference{
+		Before: "6.1", After: "6.12", Packages: []model.PackageChange{{Name: "bash", Before: "5.1", After: "5.2"}, {Name: "chrony", After: "4"}},
+		Files: []model.FileChange{{Path: "/etc/x", What: []string{"content", "mode"}}, {Path: "/usr/bin/bash", What: []string{"content"}}}, New: 1_500_000,
+	})
 }
 
 func (f *fake) listImages(w http.ResponseWriter, _ *http.Request) error {

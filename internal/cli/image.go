@@ -15,17 +15,18 @@ import (
 )
 
 func images(s *session) *cobra.Command {
-	return noun("image", JobImages, "Operating systems that nodes boot from the network", imageBuild(s), imageList(s), imageShow(s), imageRemove(s))
+	return noun("image", JobImages, "Operating systems that nodes boot from the network", imageBuild(s), imageImport(s), imageExport(s), imageList(s), imageShow(s), imageCheck(s), imageDiff(s), imageRemove(s))
 }
 
 func imageBuild(s *session) *cobra.Command {
 	var q api.BuildImage
-	var keys []string
+	var keys, hooks []string
 	c := &cobra.Command{
 		Use:   "build SOURCE --name NAME",
 		Short: "Build an image from a distribution",
-		Long: `Build an image: packages, kernel, initramfs and compressed root. SOURCE is a distribution, as debian12. Packages come
-from the apt sources of the service's host unless --mirror says otherwise, and are kept for the next build.
+		Long: `Build an image: packages, kernel, initramfs and compressed root. SOURCE is a distribution: debian12, debian13, ubuntu22.04, ubuntu24.04, el8, el9,
+el10, suse15, suse16. Packages come from the apt sources of the service's host unless --mirror says otherwise, and are kept for the next build.
+A --hook is a program in any language, run as root on the service's host with the path of the tree, before it is packed.
 An image of that name is replaced when the new one is complete; nodes that run the old one keep running.`,
 		Example: `  muster image build debian12 --name compute
   muster image build debian12 --name compute --package chrony,nfs-common --root-key ~/.ssh/id_ed25519.pub`,
@@ -36,44 +37,62 @@ An image of that name is replaced when the new one is complete; nodes that run t
 		if q.Name == "" {
 			return usage("image build", "the image has no name", "Give one: --name compute")
 		}
-		for _, file := range keys {
+		for _, file := range hooks {
 			b, err := os.ReadFile(file)
 			if err != nil {
-				return usage("--root-key", reason(err), "Give a file with public keys in authorized_keys form")
+				return usage("--hook", reason(err), "Give a program: a script begins with #!")
 			}
-			for line := range strings.Lines(string(b)) {
-				line = strings.TrimSpace(line)
-				if strings.Contains(line, "PRIVATE KEY") {
-					return usage("--root-key "+file, "it holds a private key", "Give the public one: "+file+".pub")
-				}
-				if line != "" && line[0] != '#' {
-					q.RootKey = append(q.RootKey, line)
-				}
-			}
+			q.Hooks = append(q.Hooks, b)
 		}
-		return s.build(c.Context(), q)
+		var err error
+		if q.RootKey, err = rootKeys(keys); err != nil {
+			return err
+		}
+		return s.build(c.Context(), "image build", q.Name, "/v1/images/build", q)
 	}
 	f := c.Flags()
 	f.StringVar(&q.Name, "name", "", "`name` of the image")
 	f.StringVar(&q.Mirror, "mirror", "", "`URL` of a package mirror, instead of the host's own apt sources")
 	f.StringSliceVar(&q.Package, "package", nil, "`packages` besides those of the source, with commas or repeated")
 	f.StringArrayVar(&keys, "root-key", nil, "`file` with ssh public keys for root, besides the service's own")
+	f.StringArrayVar(&hooks, "hook", nil, "`program` that changes the tree before it is packed; may be repeated")
 	f.BoolVar(&q.Fresh, "fresh", false, "do not use what an earlier build kept")
 	return c
 }
 
-func (s *session) build(ctx context.Context, q api.BuildImage) error {
+// rootKeys reads the lines of files with public keys.
+func rootKeys(files []string) (keys []string, err error) {
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, usage("--root-key", reason(err), "Give a file with public keys in authorized_keys form")
+		}
+		for line := range strings.Lines(string(b)) {
+			line = strings.TrimSpace(line)
+			if strings.Contains(line, "PRIVATE KEY") {
+				return nil, usage("--root-key "+file, "it holds a private key", "Give the public one: "+file+".pub")
+			}
+			if line != "" && line[0] != '#' {
+				keys = append(keys, line)
+			}
+		}
+	}
+	return keys, nil
+}
+
+// build follows the steps in which an image is made: of a build, or of an import.
+func (s *session) build(ctx context.Context, verb, name, path string, q any) error {
 	cl, err := s.client()
 	if err != nil {
 		return err
 	}
-	p := s.newProgress("image build", true)
+	p := s.newProgress(verb, true)
 	defer p.end()
-	what := "image build " + q.Name
+	what := verb + " " + name
 	var trailer api.Trailer
 	var broken *api.Error
 	ended := false
-	for line, err := range cl.Lines(ctx, "POST", "/v1/images/build", q, &trailer) {
+	for line, err := range cl.Lines(ctx, "POST", path, q, &trailer) {
 		p.clear()
 		var step api.BuildStep
 		if err == nil {

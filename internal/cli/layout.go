@@ -14,7 +14,7 @@ func layoutVerb(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "layout NODERANGE [FILE]",
 		GroupID: JobDeploy,
-		Short:   "Show what a disk layout would do on nodes, or as a distribution's installer is told",
+		Short:   "Show what a disk layout would do on nodes, or as an installer is told",
 		Long: `Show what deploy --disk would do with the disks that the nodes last reported, as if these were empty: every command, or why nothing
 may be done. FILE is a layout (- is standard input); without one it is the node's disk.layout. The language: muster deploy -h.
 

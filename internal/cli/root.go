@@ -62,7 +62,7 @@ func (s *session) root() *cobra.Command {
 		images(s), deploy(s), layoutVerb(s), take(s), release(s),
 		run(s), copyFiles(s), jobVerbs(s),
 		users(s), roles(s), whoami(s), managers(s), backup(s),
-		plugins(s), version(s), man(s),
+		plugins(s), version(s), man(s), panc(s),
 	)
 	plainUsage(r)
 	r.InitDefaultHelpCmd()

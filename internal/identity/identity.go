@@ -409,6 +409,11 @@ func (a *Authority) TicketKey() model.Secret {
 	return model.NewSecret(string(derive(keyPEM(a.server), "boot script ticket")))
 }
 
+// ImageKey signs the manifests of images. It comes from the authority's key: the same on all managers, and telling nothing of it.
+func (a *Authority) ImageKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(derive(keyPEM(a.caKey), "image manifests"))
+}
+
 // NewToken makes a one-time token of 256 random bits and the hash under which it is stored.
 func NewToken() (token, hash string) {
 	b := make([]byte, 32)

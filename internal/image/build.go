@@ -227,12 +227,15 @@ func (b *build) step(ctx context.Context, name string, do func(context.Context, 
 func (b *build) packages(ctx context.Context, s *Step) error {
 	var sources []sourceFile
 	var err error
-	if b.o.Mirror == "" {
+	if b.o.Mirror == "" && b.recipe.Family == familyDebian {
 		if sources, err = hostSources("/", b.recipe.Suite); err != nil {
 			return err
 		}
 	}
 	k, err := key(Tool, b.recipe.Suite, b.recipe.Packages, b.recipe.Exclude, b.recipe.Include, b.o.Mirror, sources)
+	if len(b.o.Hooks)+len(b.recipe.Components)+len(b.recipe.Repositories) > 0 {
+		k, err = key(k, b.recipe.Name, b.o.Hooks, b.recipe.Components, b.recipe.Repositories)
+	}
 	if err != nil {
 		return err
 	}
@@ -258,17 +261,30 @@ func (b *build) packages(ctx context.Context, s *Step) error {
 	if err := os.Chmod(work, 0o755); err != nil {
 		return err
 	}
-	args, err := b.mmdebstrap(work, sources)
+	todo, err := b.recipe.script(work, b.o.Mirror, sources, b.o.Hooks)
 	if err != nil {
 		return err
+	}
+	for _, p := range todo.Programs {
+		if _, err := exec.LookPath(p[0]); err != nil {
+			return fmt.Errorf("%s is not installed, which %s is made with. Install it: apt-get install %s", p[0], b.recipe.Name, p[1])
+		}
+	}
+	for _, f := range todo.Files {
+		file := filepath.Join(work, f.Name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(f.Content), os.FileMode(f.Mode))); err != nil {
+			return err
+		}
 	}
 	tell := func(line string) {
 		if text, ok := strings.CutPrefix(line, "I: "); ok && !strings.Contains(text, "/") {
 			b.o.Progress(Step{Name: s.Name, Text: text, MS: time.Since(start).Milliseconds()})
 		}
 	}
-	if err := b.run(ctx, nil, tell, []string{"TMPDIR=" + work}, "mmdebstrap", args...); err != nil {
-		return err
+	for _, c := range todo.Commands {
+		if err := b.run(ctx, nil, tell, []string{"TMPDIR=" + work}, c[0], c[1:]...); err != nil {
+			return err
+		}
 	}
 	path, err := b.cache.keep(filepath.Join(work, "tree.tar"), name)
 	if err != nil {
@@ -302,34 +318,6 @@ func (b *build) take(ctx context.Context, s *Step, made time.Time, put func() (r
 		return err
 	}
 	return b.inspect(ctx, s)
-}
-
-// mmdebstrap makes the arguments of the command that fetches and unpacks the packages.
-func (b *build) mmdebstrap(work string, sources []sourceFile) ([]string, error) {
-	args := []string{
-		"--variant=minbase", "--format=tar", "--include=" + strings.Join(b.recipe.Packages, ","),
-		"--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
-		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`, `--aptopt=Acquire::Retries "3"`,
-		"--dpkgopt=force-unsafe-io",
-	}
-	for _, x := range b.recipe.Exclude {
-		args = append(args, "--dpkgopt=path-exclude="+x)
-	}
-	for _, x := range b.recipe.Include {
-		args = append(args, "--dpkgopt=path-include="+x)
-	}
-	args = append(args, b.recipe.Suite, filepath.Join(work, "tree.tar"))
-	if b.o.Mirror != "" {
-		return append(args, b.o.Mirror), nil
-	}
-	for _, f := range sources {
-		path := filepath.Join(work, f.Name)
-		if err := os.WriteFile(path, []byte(f.Text), 0o644); err != nil {
-			return nil, err
-		}
-		args = append(args, path)
-	}
-	return args, nil
 }
 
 func (b *build) inspect(ctx context.Context, s *Step) error {
@@ -498,6 +486,9 @@ func (b *build) manifest(m *Manifest, s *Step) error {
 	m.Kernel, m.Packages = b.contents.Release, b.contents.Packages
 	if m.Digest, err = m.digest(); err != nil {
 		return err
+	}
+	if b.o.Key != nil {
+		m.sign(b.o.Key)
 	}
 	manifest, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {

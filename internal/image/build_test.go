@@ -188,7 +188,7 @@ func TestWrongWishesAreAllNamed(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`"debian11"`, "debian12, debian13", `"../etc"`, `"--hook-dir=x"`, `"a,b"`, `mirror "x"`, "root key 1", "node program"} {
+	for _, want := range []string{`"debian11"`, "debian12, debian13, el10", `"../etc"`, `"--hook-dir=x"`, `"a,b"`, `mirror "x"`, "root key 1", "node program"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not name %s", err, want)
 		}

@@ -21,21 +21,8 @@ import (
 	"muster/internal/image/cpio"
 	"muster/internal/image/kmod"
 	"muster/internal/image/rootfs"
+	"muster/internal/model"
 )
-
-// Finding is one thing that is wrong with an image. Check is its name, as people and programs ask for it.
-type Finding struct {
-	Check string `json:"check"` // "files", "kernel", "initramfs", "modules", "root", "init", "agent", "architecture", "secrets", "chunks", "size", "signature"
-	What  string `json:"what"`
-	Do    string `json:"do,omitempty"`
-}
-
-func (f Finding) String() string {
-	if f.Do == "" {
-		return f.Check + ": " + f.What
-	}
-	return f.Check + ": " + f.What + ". " + f.Do
-}
 
 // CheckOptions is what an image is looked at for.
 type CheckOptions struct {
@@ -53,7 +40,7 @@ type CheckOptions struct {
 const memoryShare = 60
 
 // Examine looks at an image directory from all sides and returns everything that is wrong with it, so that nobody finds out at a boot.
-func Examine(ctx context.Context, dir string, o CheckOptions) ([]Finding, error) {
+func Examine(ctx context.Context, dir string, o CheckOptions) ([]model.ImageFinding, error) {
 	e := &examination{ctx: ctx, dir: dir, o: o}
 	for _, p := range Check(dir) {
 		e.wrong("files", "Build or import the image again", "%s", p)
@@ -83,11 +70,11 @@ type examination struct {
 	o     CheckOptions
 	m     *Manifest
 	arch  string // of the kernel
-	found []Finding
+	found []model.ImageFinding
 }
 
 func (e *examination) wrong(check, do, format string, args ...any) {
-	e.found = append(e.found, Finding{Check: check, What: fmt.Sprintf(format, args...), Do: do})
+	e.found = append(e.found, model.ImageFinding{Check: check, What: fmt.Sprintf(format, args...), Do: do})
 }
 
 // arches are the architectures that nodes have, as ELF, PE and kernels call them.

@@ -19,6 +19,7 @@ import (
 	"muster/internal/image/chunk"
 	"muster/internal/image/cpio"
 	"muster/internal/image/rootfs"
+	"muster/internal/model"
 	"muster/internal/need"
 )
 
@@ -390,7 +391,7 @@ func TestDiffTellsPackagesAndFiles(t *testing.T) {
 		t.Errorf("got %+v", d)
 	}
 	got := diffPackages([]Package{{"a", "1"}, {"b", "1"}, {"k", "5"}, {"k", "6"}}, []Package{{"b", "2"}, {"c", "1"}, {"k", "5"}, {"k", "6"}})
-	want := []PackageChange{{"a", "1", ""}, {"b", "1", "2"}, {"c", "", "1"}}
+	want := []model.PackageChange{{Name: "a", Before: "1"}, {Name: "b", Before: "1", After: "2"}, {Name: "c", After: "1"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -7,35 +7,11 @@ import (
 	"strings"
 
 	"muster/internal/image/rootfs"
+	"muster/internal/model"
 )
 
-// PackageChange is a package that two images do not have alike. Before is "" where it came, After where it went; several versions of one
-// name stand with commas.
-type PackageChange struct {
-	Name   string `json:"name"`
-	Before string `json:"before,omitempty"`
-	After  string `json:"after,omitempty"`
-}
-
-// FileChange is a path that two images do not have alike; What as [rootfs.Difference.What] says it.
-type FileChange struct {
-	Path string   `json:"path"`
-	What []string `json:"what"`
-}
-
-// Difference is what two images do not have alike.
-type Difference struct {
-	Kernel   [2]string       `json:"kernel"` // releases, before and after
-	Packages []PackageChange `json:"packages"`
-	Files    []FileChange    `json:"files"`
-	// New is how many bytes of chunks the second one has that the first has not: what a node that has the first must fetch.
-	New int64 `json:"new"`
-	// NoTree is set when one of them is of an older muster: then files are not compared.
-	NoTree bool `json:"no_tree,omitempty"`
-}
-
 // Diff compares two image directories.
-func Diff(before, after string) (*Difference, error) {
+func Diff(before, after string) (*model.ImageDifference, error) {
 	a, err := Load(before)
 	if err != nil {
 		return nil, err
@@ -44,7 +20,7 @@ func Diff(before, after string) (*Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Difference{Kernel: [2]string{a.Kernel, b.Kernel}, Packages: diffPackages(a.Packages, b.Packages), Files: []FileChange{}}
+	d := &model.ImageDifference{Before: a.Kernel, After: b.Kernel, Packages: diffPackages(a.Packages, b.Packages), Files: []model.FileChange{}}
 	at, aerr := Tree(before)
 	bt, berr := Tree(after)
 	if errors.Is(aerr, fs.ErrNotExist) || errors.Is(berr, fs.ErrNotExist) {
@@ -59,7 +35,7 @@ func Diff(before, after string) (*Difference, error) {
 		if len(what) == 1 && what[0] == "time" && f.Before.Type == rootfs.Directory {
 			continue // the names in it tell
 		}
-		d.Files = append(d.Files, FileChange{filepath.Clean("/" + f.Path), what})
+		d.Files = append(d.Files, model.FileChange{Path: filepath.Clean("/" + f.Path), What: what})
 	}
 	d.New = newBytes(at, bt)
 	return d, nil
@@ -84,8 +60,8 @@ func newBytes(before, after rootfs.Tree) (n int64) {
 }
 
 // diffPackages compares two lists that are sorted by name.
-func diffPackages(before, after []Package) []PackageChange {
-	out := []PackageChange{}
+func diffPackages(before, after []Package) []model.PackageChange {
+	out := []model.PackageChange{}
 	versions := func(ps []Package, name string) (string, []Package) {
 		var v []string
 		for len(ps) > 0 && ps[0].Name == name {
@@ -104,7 +80,7 @@ func diffPackages(before, after []Package) []PackageChange {
 		default:
 			name = min(before[0].Name, after[0].Name)
 		}
-		c := PackageChange{Name: name}
+		c := model.PackageChange{Name: name}
 		c.Before, before = versions(before, name)
 		c.After, after = versions(after, name)
 		if c.Before != c.After {

@@ -28,6 +28,9 @@ const (
 	FormatSquashfs = "squashfs" // the compressed root as nodes without disk get it
 )
 
+// Formats are all of them.
+var Formats = []string{FormatTar, FormatOCI, FormatSquashfs}
+
 // Export writes the image in dir to w. Every chunk is verified on the way. work is a place for what does not fit into memory.
 func Export(ctx context.Context, dir string, s *chunk.Store, format, work string, w io.Writer) error {
 	switch format {

@@ -25,6 +25,7 @@ package image
 
 import (
 	"context"
+	"crypto/ed25519"
 	"os/exec"
 	"time"
 
@@ -62,8 +63,13 @@ type Options struct {
 	Mirror string
 	// Packages are installed besides those of the recipe.
 	Packages []string
+	// Hooks are programs in any language (a script with its "#!") that change the tree before it is packed: each is run as root with the
+	// tree's path as its argument, in their order.
+	Hooks [][]byte
 	// RootKeys are lines for root's authorized_keys.
 	RootKeys []string
+	// Key signs the manifest: the site's key for images. Nil leaves it unsigned.
+	Key ed25519.PrivateKey
 	// NodeProgram is the statically linked muster-node, for the initramfs and the tree.
 	NodeProgram []byte
 	// Refresh takes the packages from the archive again, though a tree of the same recipe is cached.

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -28,13 +30,34 @@ type Manifest struct {
 	Files    []model.File    `json:"files"`
 	Packages []Package       `json:"packages"`
 	Digest   string          `json:"digest,omitempty"`
+	// Signature is the site's, of the digest: ed25519, in base64. It tells an image of this site from one that somebody put there.
+	Signature string `json:"signature,omitempty"`
+}
+
+// signed is what a signature of a manifest is made of: nothing else that the key signs begins so.
+func (m *Manifest) signed() []byte { return []byte("muster image manifest\x00" + m.Digest) }
+
+// sign signs the manifest, whose digest is there.
+func (m *Manifest) sign(key ed25519.PrivateKey) {
+	m.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(key, m.signed()))
+}
+
+// Verify checks the signature with the site's key. An image without one is of an older muster, or of elsewhere.
+func (m *Manifest) Verify(key ed25519.PublicKey) error {
+	if m.Signature == "" {
+		return fmt.Errorf("image %s is not signed", m.Name)
+	}
+	if b, err := base64.StdEncoding.DecodeString(m.Signature); err != nil || !ed25519.Verify(key, m.signed(), b) {
+		return fmt.Errorf("image %s is not signed by this site", m.Name)
+	}
+	return nil
 }
 
 const manifestFormat = 1
 
 // digest computes the manifest's own digest.
 func (m Manifest) digest() (string, error) {
-	m.Digest = ""
+	m.Digest, m.Signature = "", ""
 	b, err := json.Marshal(m)
 	if err != nil {
 		return "", err

@@ -10,8 +10,13 @@ import (
 // content is part of the key of cached trees.
 type Recipe struct {
 	Name     string   `json:"name"`     // "debian12"
-	Suite    string   `json:"suite"`    // as apt knows it
+	Family   string   `json:"family"`   // "debian", "el" or "suse": which program makes the tree
+	Suite    string   `json:"suite"`    // as the archive knows it: "bookworm", "9"
 	Packages []string `json:"packages"` // besides the essential ones
+	// Components of an archive of Debian's kind, where it is named by --mirror; none is the archive's first.
+	Components []string `json:"components,omitempty"`
+	// Repositories lie below the mirror, where packages are not of Debian's kind.
+	Repositories []Repository `json:"repositories,omitempty"`
 	// Exclude and Include are dpkg's path filters (globs in which * matches "/" too), applied while packages are unpacked:
 	// what servers do not need is never written. Include wins over Exclude.
 	Exclude []string `json:"exclude"`
@@ -32,14 +37,21 @@ type Recipe struct {
 func Recipes() []Recipe {
 	debian := func(name, suite string) Recipe {
 		return Recipe{
-			Name: name, Suite: suite,
+			Name: name, Family: familyDebian, Suite: suite,
 			Packages: debianPackages, Exclude: debianExclude(), Include: debianInclude(), Drop: slices.Concat(identityDrop, debianDrop),
 			Mask: systemdMask, Modules: bootModules, Load: []string{"squashfs", "overlay", "loop"},
 			// Level 15 saves 5 % and takes eight times as long; larger blocks make every small read dearer.
 			Squashfs: []string{"-comp", "zstd", "-Xcompression-level", "9", "-b", "128K"},
 		}
 	}
-	return []Recipe{debian("debian12", "bookworm"), debian("debian13", "trixie")}
+	twelve := debian("debian12", "bookworm")
+	leap := []Repository{{"oss", "distribution/leap/15.6/repo/oss", ""}, {"update", "update/leap/15.6/oss", ""}}
+	return []Recipe{
+		twelve, debian("debian13", "trixie"),
+		el(twelve, "el10", "10"), el(twelve, "el8", "8"), el(twelve, "el9", "9"),
+		suse(twelve, "suse15", "15.6", leap...), suse(twelve, "suse16", "16.0", Repository{"oss", "distribution/leap/16.0/repo/oss/x86_64", ""}),
+		ubuntu(twelve, "ubuntu22.04", "jammy"), ubuntu(twelve, "ubuntu24.04", "noble"),
+	}
 }
 
 // findRecipe returns the recipe of a name; the error names those there are.

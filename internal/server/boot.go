@@ -167,7 +167,7 @@ func (s *Server) openTFTP(place boot.Server, files tftpd.Files) func(context.Con
 			return tftpd.Content{}, errors.New("the service cannot record the boot: try again")
 		case d.Status != http.StatusOK:
 			return tftpd.Content{}, errors.New(d.Reason)
-		case r.Stage == boot.StageScript:
+		case !d.Script.Empty():
 			text := d.Script.Reveal()
 			return tftpd.Content{Name: boot.GrubScript, Size: int64(len(text)), Data: strings.NewReader(text), Node: d.Node}, nil
 		case r.Stage == boot.StageFile:

@@ -14,6 +14,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/bmc"
+	"muster/internal/image"
 	"muster/internal/model"
 	"muster/internal/model/layout"
 )
@@ -126,6 +127,13 @@ func (s *Server) checkWhole(i *model.Image) error {
 		case info.Size() != f.Size:
 			wrong = append(wrong, fmt.Sprintf("%s has %d bytes, not %d", f.Name, info.Size(), f.Size))
 		}
+	}
+	if m, err := image.Load(s.imageDir(i.Name)); err == nil {
+		if err := s.ours(m, i); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		wrong = append(wrong, err.Error())
 	}
 	if len(wrong) == 0 {
 		return nil

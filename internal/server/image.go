@@ -2,10 +2,15 @@ package server
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,32 +19,62 @@ import (
 	"muster/internal/model"
 )
 
-// buildImage streams the steps of a build and its trailer. One build runs at a time: it takes all of a machine.
+// buildImage streams the steps of a build and its trailer.
 func (s *Server) buildImage(q *request) error {
 	var in api.BuildImage
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	name := model.ImageName(in.Name)
+	o := s.imageOptions(in.Name, in.RootKey)
+	o.Source, o.Mirror, o.Packages, o.Refresh, o.Hooks = in.Source, in.Mirror, in.Package, in.Fresh, in.Hooks
+	return s.makeImage(q, "build", "built from "+in.Source, o, image.Build)
+}
+
+// importImage keeps the body in an unnamed file while it becomes an image.
+func (s *Server) importImage(q *request) error {
+	var in api.ImportImage
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	f, size, err := s.spool(q.Context(), q.Body)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if size == 0 {
+		return &api.Error{Code: api.Usage, What: "image import", Why: "nothing came", Do: "Give a tar, an OCI layout, a squashfs or a directory"}
+	}
+	o := s.imageOptions(in.Name, in.RootKey)
+	o.Source = in.Source
+	return s.makeImage(q, "import", "imported from "+or(in.Source, "a file"), o, func(ctx context.Context, o image.Options) (*image.Manifest, error) {
+		return image.Import(ctx, o, f)
+	})
+}
+
+func (s *Server) imageOptions(name string, keys []string) image.Options {
+	return image.Options{
+		Dir: s.imagesDir(), Cache: filepath.Join(s.cfg.Data, "cache"), Chunks: s.chunksDir(), Name: model.ImageName(name),
+		RootKeys: append([]string{s.keys.SSHAuthorizedKey()}, keys...), NodeProgram: s.cfg.Node, Command: s.outside, Key: s.keys.ImageKey(),
+	}
+}
+
+// makeImage streams the steps that do takes. One build or import runs at a time: it takes all of a machine.
+func (s *Server) makeImage(q *request, verb, how string, o image.Options, do func(context.Context, image.Options) (*image.Manifest, error)) error {
 	if len(s.cfg.Node) == 0 {
-		return &api.Error{Code: api.Failed, What: "image build", Why: "this program was built without the node program", Do: "Build it with: make"}
+		return &api.Error{Code: api.Failed, What: "image " + verb, Why: "this program was built without the node program", Do: "Build it with: make"}
 	}
 	if !s.building.CompareAndSwap(false, true) {
-		return &api.Error{Code: api.Conflict, What: "image build", Why: "another build is running", Do: "Wait for it: muster events --follow"}
+		return &api.Error{Code: api.Conflict, What: "image " + verb, Why: "another image is being made", Do: "Wait for it: muster events --follow"}
 	}
 	defer s.building.Store(false)
 	began := time.Now()
-	s.tell(s.said(q, "image.build", "image "+in.Name+" is built from "+in.Source))
+	name := string(o.Name)
+	s.tell(s.said(q, "image.build", "image "+name+" is "+how))
 	st := q.stream(1)
-	m, err := image.Build(q.Context(), image.Options{
-		Dir: s.imagesDir(), Cache: filepath.Join(s.cfg.Data, "cache"), Chunks: s.chunksDir(),
-		Source: in.Source, Name: name, Mirror: in.Mirror, Packages: in.Package,
-		RootKeys: append([]string{s.keys.SSHAuthorizedKey()}, in.RootKey...), NodeProgram: s.cfg.Node, Refresh: in.Fresh,
-		Command: s.outside,
-		Progress: func(p image.Step) {
-			st.tell(api.BuildStep{Step: p.Name, Text: p.Text, Done: p.Done, Cached: p.Cached, MS: p.MS})
-		},
-	})
+	o.Progress = func(p image.Step) {
+		st.tell(api.BuildStep{Step: p.Name, Text: p.Text, Done: p.Done, Cached: p.Cached, MS: p.MS})
+	}
+	m, err := do(q.Context(), o)
 	if err == nil {
 		err = s.addImage(q, m)
 		s.collect(q.Context()) // of the one that had the name before
@@ -47,7 +82,8 @@ func (s *Server) buildImage(q *request) error {
 	last := api.BuildStep{Step: "image", Done: true, MS: time.Since(began).Milliseconds()}
 	if err != nil {
 		last.Done, last.Error = false, imageProblem(err)
-		e := s.said(q, "image.build", "image "+in.Name+" was not built")
+		last.Error.What = strings.Replace(last.Error.What, "image build", "image "+verb, 1)
+		e := s.said(q, "image.build", "image "+name+" was not "+how)
 		e.Reason, e.Bad = firstLine(last.Error.Why), true
 		s.tell(e)
 	} else {
@@ -55,6 +91,108 @@ func (s *Server) buildImage(q *request) error {
 	}
 	st.line(last, err != nil)
 	return st.end()
+}
+
+func (s *Server) exportImage(q *request) error {
+	var in api.ExportImage
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	i, err := q.image("image export")
+	if err != nil {
+		return err
+	}
+	format := or(in.Format, image.FormatTar)
+	if !slices.Contains(image.Formats, format) {
+		return &api.Error{Code: api.Usage, What: "image export", Why: "there is no format " + format, Do: "There is: " + strings.Join(image.Formats, ", ")}
+	}
+	s.tell(s.said(q, "image.export", "image "+string(i.Name)+" is exported"))
+	q.w.Header().Set("Content-Type", "application/octet-stream")
+	out := &begun{Writer: q.w}
+	err = image.Export(q.Context(), s.imageDir(i.Name), s.chunks, format, filepath.Join(s.cfg.Data, "cache"), out)
+	switch {
+	case err == nil:
+		return nil
+	case !out.yes:
+		return &api.Error{Code: api.Failed, What: "image export", Why: err.Error()}
+	}
+	s.log.Error("image export", "image", i.Name, "err", err)
+	panic(http.ErrAbortHandler) // a cut stream is an error to the client
+}
+
+// begun knows whether something was written.
+type begun struct {
+	io.Writer
+	yes bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.Writer.Write(p)
+}
+
+func (s *Server) checkImage(q *request) error {
+	var in api.CheckImage
+	if err := q.query(&in); err != nil {
+		return err
+	}
+	i, err := q.image("image check")
+	if err != nil {
+		return err
+	}
+	out := api.ImageCheck{Name: i.Name, Digest: i.Digest, Memory: in.Memory}
+	if out.Memory == 0 {
+		out.Memory = leastMemory(q.snap, i.Name)
+	}
+	found, err := image.Examine(q.Context(), s.imageDir(i.Name), image.CheckOptions{
+		Chunks: s.chunks, Memory: out.Memory, Modules: in.Modules, Verify: func(m *image.Manifest) error { return s.ours(m, i) },
+	})
+	if err != nil {
+		return err
+	}
+	out.Findings = append([]model.ImageFinding{}, found...)
+	return q.answer(out)
+}
+
+// leastMemory is the memory of the smallest node on which an image is deployed, as the nodes reported it; 0 when none did.
+func leastMemory(snap *model.Snapshot, name model.ImageName) (least int64) {
+	for d := range snap.Deployments() {
+		if d.Image != name {
+			continue
+		}
+		if st := snap.State(d.Node); st != nil && st.Facts != nil && st.Facts.Memory > 0 && (least == 0 || st.Facts.Memory < least) {
+			least = st.Facts.Memory
+		}
+	}
+	return least
+}
+
+// ours sees that a manifest is the one that the store knows, signed by this site. One without a signature is of an older muster: what
+// the store says of it is enough.
+func (s *Server) ours(m *image.Manifest, i *model.Image) error {
+	if m.Digest != i.Digest {
+		return fmt.Errorf("the manifest on this manager's disk is %s, the store says %s", m.Digest, i.Digest)
+	}
+	if m.Signature == "" {
+		return nil
+	}
+	return m.Verify(s.keys.ImageKey().Public().(ed25519.PublicKey))
+}
+
+func (s *Server) diffImages(q *request) error {
+	before, err := q.image("image diff")
+	if err != nil {
+		return err
+	}
+	after, err := q.imageNamed("image diff", q.PathValue("other"))
+	if err != nil {
+		return err
+	}
+	d, err := image.Diff(s.imageDir(before.Name), s.imageDir(after.Name))
+	if err != nil {
+		return &api.Error{Code: api.Failed, What: "image diff", Why: err.Error(), Do: "Look at it: muster image check " + string(before.Name)}
+	}
+	return q.answer(d)
 }
 
 // addImage makes a built image known.
@@ -157,7 +295,10 @@ func (s *Server) showImage(q *request) error {
 }
 
 func (q *request) image(verb string) (*model.Image, error) {
-	name := q.PathValue("name")
+	return q.imageNamed(verb, q.PathValue("name"))
+}
+
+func (q *request) imageNamed(verb, name string) (*model.Image, error) {
 	if i := q.snap.Image(model.ImageName(name)); i != nil {
 		return i, nil
 	}

@@ -20,8 +20,14 @@ import (
 	"muster/internal/model"
 )
 
-// childData says in the environment of this test program that it is to be a service, and where its data are.
-const childData = "MUSTER_TEST_SERVE"
+// childData says in the environment of this test program that it is to be a service, and where its data are; the others where it listens for other managers, and the join string
+// of the pool that it is to be one of.
+const (
+	childData   = "MUSTER_TEST_SERVE"
+	childListen = "MUSTER_TEST_LISTEN"
+	childName   = "MUSTER_TEST_NAME"
+	childJoin   = "MUSTER_TEST_JOIN"
+)
 
 // child is a service in a process of its own, which can be killed.
 type child struct {
@@ -50,8 +56,10 @@ func beChild(dir string) error {
 	if err != nil {
 		return err
 	}
+	listen := or(os.Getenv(childListen), "127.0.0.1:0")
 	return Run(context.Background(), Config{
-		Data: dir, Listen: []string{"127.0.0.1:0"}, Version: "test", Drivers: map[string]Driver{"redfish": {Open: new(talkers).open}},
+		Name: os.Getenv(childName), Advertise: os.Getenv(childListen), Join: os.Getenv(childJoin),
+		Data: dir, Listen: []string{listen}, Version: "test", Drivers: map[string]Driver{"redfish": {Open: new(talkers).open}},
 		Ready: func(s *Server) {
 			place := boot.Server{
 				Interface: "lo", Address: netip.MustParseAddr("127.0.0.1"), Network: netip.MustParsePrefix("127.0.0.0/8"),
@@ -67,10 +75,10 @@ func beChild(dir string) error {
 }
 
 // spawn starts a service in a process of its own, and waits until it is ready.
-func spawn(t *testing.T, dir string) *child {
+func spawn(t *testing.T, dir string, env ...string) *child {
 	t.Helper()
 	c := &child{proc: exec.Command(os.Args[0])}
-	c.proc.Env = append(os.Environ(), childData+"="+dir)
+	c.proc.Env = append(append(os.Environ(), childData+"="+dir), env...)
 	c.proc.Stderr = os.Stderr
 	out, err := c.proc.StdoutPipe()
 	if err != nil {
@@ -278,5 +286,106 @@ func TestLimits_hold_once_however_many_look(t *testing.T) {
 		if d := s.srv.store.Snapshot().Deployment(n); times[n] != 1 || d.Phase != model.Held {
 			t.Errorf("%s: %s, told %d times", n, d.Phase, times[n])
 		}
+	}
+}
+
+// A pool of three in processes of their own: the manager that was asked is killed with a rollout and thirty deadlines on its hands. The others hold each node in its time, stop
+// the rollout, and tell each of it once.
+func TestDeployments_are_taken_over_from_a_manager_that_is_killed(t *testing.T) {
+	first := shortDir(t)
+	s := start(t, first)
+	fakeImage(t, s)
+	s.add("a[1-30],b[1-30]", attr("bmc.driver", "redfish"), attr("bmc.address", "10.0.0.1"), attr("deploy.limit.armed", "2s"))
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var pool []*child
+	for i := range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := []string{childListen + "=" + l.Addr().String()}
+		_ = l.Close()
+		dir := first
+		if i > 0 {
+			var in api.Invitation
+			if err := pool[0].client(t).Do(context.Background(), "POST", "/v1/managers/add", api.AddManager{Name: fmt.Sprint("m", i+1)}, &in); err != nil {
+				t.Fatal(err)
+			}
+			dir, env = shortDir(t), append(env, childJoin+"="+in.Join)
+		}
+		pool = append(pool, spawn(t, dir, env...))
+	}
+	wait := func(what string, cond func() bool) {
+		t.Helper()
+		for until := time.Now().Add(time.Minute); !cond(); time.Sleep(200 * time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("%s: not after a minute", what)
+			}
+		}
+	}
+	wait("three voters", func() bool {
+		var all []api.ManagerInfo
+		err := pool[0].client(t).Do(context.Background(), "GET", "/v1/managers", nil, &all)
+		voters := 0
+		for _, m := range all {
+			if m.State == "alive" && (m.Role == "leader" || m.Role == "follower") {
+				voters++
+			}
+		}
+		return err == nil && voters == 3
+	})
+	for _, in := range []api.Deploy{
+		{Range: api.Range{Range: "a[1-30]"}, Image: "compute", Reboot: true},
+		{Range: api.Range{Range: "b[1-30]"}, Image: "compute", Reboot: true, Canary: 6, Batch: 12, StopAt: 50},
+	} {
+		for r, err := range api.Stream[api.DeployResult](context.Background(), pool[0].client(t), "POST", "/v1/deploy", in, nil) {
+			if err != nil || r.Error != nil {
+				t.Fatal(err, r.Error)
+			}
+		}
+	}
+	pool[0].kill()
+
+	c := pool[1].client(t)
+	count := func(nodes, status string) int {
+		n := 0
+		for st, err := range api.Stream[api.NodeStatus](context.Background(), c, "POST", "/v1/status", api.StatusQuery{Range: api.Range{Range: nodes}}, nil) {
+			if err != nil {
+				return -1
+			}
+			if st.Status == status {
+				n++
+			}
+		}
+		return n
+	}
+	wait("all of a are held", func() bool { return count("a[1-30]", "held") == 30 })
+	var r api.RolloutInfo
+	wait("the rollout is stopped", func() bool {
+		r = api.RolloutInfo{}
+		_ = c.Do(context.Background(), "GET", "/v1/rollouts/compute-1", nil, &r)
+		return r.State == "stopped"
+	})
+	if r.Failed < 3 || r.Failed > 6 || r.Wave != 1 || count("b[1-30]", "defined") != 24 {
+		t.Errorf("%+v, %d not begun", r, count("b[1-30]", "defined"))
+	}
+	times := map[string]int{}
+	for e, err := range api.Stream[model.Event](context.Background(), c, "GET", "/v1/events", nil, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Step == boot.StepLate || e.Step == "rollout.stopped" {
+			times[e.Step+string(e.Node)]++
+		}
+	}
+	for what, n := range times {
+		if n != 1 {
+			t.Errorf("%s was told %d times", what, n)
+		}
+	}
+	if len(times) < 30+3+1 {
+		t.Errorf("told: %v", times)
 	}
 }

@@ -163,8 +163,8 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 	s.must("/v1/groups/add", api.GroupAction{Name: "rack1", Dynamic: "r1n[1-2]", Set: []api.Assignment{attr("location.rack", "1")}}, nil)
 	s.srv.tell(model.Event{Node: "r1n1", Step: "power.on", What: "power on"})
 	s.srv.unknown.note([]model.Event{{MAC: "52:54:00:00:00:99", Step: "dhcp.ignore", Reason: "unknown"}})
-	img := &model.Image{Name: "compute", Digest: "sha256:0"}
-	s.commit(model.Op{Kind: model.KindImage, Name: "compute", Doc: img})
+	s.importImage("compute")
+	s.importImage("second")
 	s.commit(model.Op{Kind: model.KindRollout, Name: "compute-1", Doc: &model.Rollout{
 		Name: "compute-1", Image: "compute", Nodes: []model.NodeName{"r1n3"}, StopAt: 10, Begun: time.Now(), Ended: time.Now(), Code: model.ByPerson, Reason: "r",
 	}})
@@ -212,6 +212,8 @@ func TestOpenAPI_answers_are_as_described(t *testing.T) {
 		{"/v1/rollouts/{name}", "/v1/rollouts/compute-1", ""},
 		{"/v1/images", "", ""},
 		{"/v1/images/{name}", "/v1/images/compute", ""},
+		{"/v1/images/{name}/check", "/v1/images/compute/check", ""},
+		{"/v1/images/{name}/diff/{other}", "/v1/images/compute/diff/second", ""},
 		{"/v1/consoles", "", ""},
 		{"/v1/managers", "", ""},
 		{"/v1/networks", "", ""},

@@ -52,6 +52,8 @@ func TestParse(t *testing.T) {
 		{"requested address goes before ciaddr", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(client)), dhcpv4.WithClientIP(net.IPv4(10, 9, 9, 9))}, boot.Request{Asked: netip.MustParseAddr("10.77.1.1")}},
 		{"ciaddr of a renewal", []dhcpv4.Modifier{dhcpv4.WithClientIP(client)}, boot.Request{Asked: netip.MustParseAddr("10.77.1.1")}},
 		{"relay and server", []dhcpv4.Modifier{dhcpv4.WithGatewayIP(net.IPv4(10, 1, 1, 1)), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 2, 2, 2)))}, boot.Request{Relay: netip.MustParseAddr("10.1.1.1"), ServerID: netip.MustParseAddr("10.2.2.2")}},
+		{"link selection and server override of a relay", []dhcpv4.Modifier{option(82, "\x05\x04\x0a\x05\x05\x05\x0b\x04\x0a\x06\x06\x06")}, boot.Request{Link: netip.MustParseAddr("10.5.5.5"), Override: netip.MustParseAddr("10.6.6.6")}},
+		{"subnet selection", []dhcpv4.Modifier{option(118, "\x0a\x05\x05\x00")}, boot.Request{Link: netip.MustParseAddr("10.5.5.0")}},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			c.want.Stage, c.want.MAC, c.want.Type = boot.StageDHCP, hw.String(), boot.DHCPDiscover
@@ -133,6 +135,31 @@ func TestReply(t *testing.T) {
 			t.Errorf("got %v %v %s", to, ok, rep.Summary())
 		}
 	})
+}
+
+func TestReplyOfAProxyHasNoAddress(t *testing.T) {
+	m := message(t, option(60, "PXEClient:Arch:00000:UNDI:002001"), option(97, "\x00"+strings.Repeat("u", 16)))
+	rep := reply(m, srv, &boot.Lease{Type: boot.DHCPOffer, Proxy: true, BootFile: "d/undionly.kpxe", Class: "PXEClient"})
+	if !rep.YourIPAddr.IsUnspecified() || rep.Options.Has(dhcpv4.OptionSubnetMask) || rep.Options.Has(dhcpv4.OptionIPAddressLeaseTime) {
+		t.Errorf("it gives an address: %s", rep.Summary())
+	}
+	if rep.BootFileName != "d/undionly.kpxe" || rep.ClassIdentifier() != "PXEClient" || rep.ServerIPAddr.String() != "10.77.0.1" || !rep.Options.Has(optUUID) ||
+		string(rep.GetOneOption(dhcpv4.OptionVendorSpecificInformation)) != string(takeThisFile) {
+		t.Errorf("got %s", rep.Summary())
+	}
+	// UEFI firmware is to ask at port 4011: a file in the offer, or option 43, would keep it from that.
+	rep = reply(m, srv, &boot.Lease{Type: boot.DHCPOffer, Proxy: true, Class: "PXEClient"})
+	if rep.BootFileName != "" || rep.Options.Has(dhcpv4.OptionVendorSpecificInformation) || rep.ClassIdentifier() != "PXEClient" {
+		t.Errorf("got %s", rep.Summary())
+	}
+}
+
+func TestReplyIsFromWhereTheRelayWantsItAndHasItsOptions(t *testing.T) {
+	const agent = "\x01\x03br1\x0b\x04\x0a\x06\x06\x06"
+	rep := reply(message(t, option(82, agent)), srv, &boot.Lease{Type: boot.DHCPOffer, Address: netip.MustParsePrefix("10.99.0.7/24"), Time: time.Hour})
+	if rep.ServerIdentifier().String() != "10.6.6.6" || string(rep.GetOneOption(dhcpv4.OptionRelayAgentInformation)) != agent {
+		t.Errorf("got %s", rep.Summary())
+	}
 }
 
 func TestFrameHasRightChecksums(t *testing.T) {

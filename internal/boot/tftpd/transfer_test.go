@@ -47,7 +47,6 @@ func FuzzParse(f *testing.F) {
 // lossy is a client that hears only some of what is sent to it. It takes blocks in their order, as RFC 7440 §4 has it.
 type lossy struct {
 	conn  *net.UDPConn
-	to    *net.UDPAddr
 	block int
 	drop  func(packet int) bool
 	acks  int

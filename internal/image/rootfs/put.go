@@ -203,15 +203,16 @@ func (p *putter) read(ctx context.Context) error {
 
 func (p *putter) store(ctx context.Context) error {
 	for c := range p.pieces {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		var d chunk.Digest
+		err := ctx.Err()
+		if err == nil {
+			d, err = p.w.Put((*c.plain)[:c.size])
 		}
-		d, err := p.w.Put((*c.plain)[:c.size])
+		buffers.Put(c.plain)
+		c.to(d) // always: a reader waits for it
 		if err != nil {
 			return err
 		}
-		buffers.Put(c.plain)
-		c.to(d)
 	}
 	return nil
 }
@@ -362,15 +363,9 @@ func (r *fileReader) extent(ctx context.Context, e *Entry, from io.Reader) error
 			return ctx.Err()
 		}
 	})
+	wait.Wait()
 	if err != nil {
 		return err
-	}
-	done := make(chan struct{})
-	go func() { wait.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	for _, p := range parts {
 		e.Parts = append(e.Parts, *p)

@@ -237,7 +237,7 @@ func WriteTar(ctx context.Context, w io.Writer, t Tree, from Source) error {
 // ahead unpacks the chunks of a tree in their order, some of them before they are asked for.
 type ahead struct {
 	queue chan chan got
-	stop  context.CancelFunc
+	stop  func() // waits for all that is under way
 }
 
 type got struct {
@@ -248,9 +248,13 @@ type got struct {
 func prefetch(ctx context.Context, t Tree, from Source) *ahead {
 	ctx, cancel := context.WithCancel(ctx)
 	n := 4 * runtime.GOMAXPROCS(0)
-	a := &ahead{queue: make(chan chan got, n), stop: cancel}
+	var all sync.WaitGroup
+	a := &ahead{queue: make(chan chan got, n), stop: func() {
+		cancel()
+		all.Wait()
+	}}
 	free := make(chan struct{}, n)
-	go func() {
+	all.Go(func() {
 		defer close(a.queue)
 		for i := range t {
 			for _, p := range t[i].Parts {
@@ -263,11 +267,11 @@ func prefetch(ctx context.Context, t Tree, from Source) *ahead {
 					return
 				}
 				answer := make(chan got, 1)
-				go func() {
+				all.Go(func() {
 					b, err := from.Get(ctx, p.Digest, nil)
 					<-free
 					answer <- got{b, err}
-				}()
+				})
 				select {
 				case a.queue <- answer:
 				case <-ctx.Done():
@@ -275,7 +279,7 @@ func prefetch(ctx context.Context, t Tree, from Source) *ahead {
 				}
 			}
 		}
-	}()
+	})
 	return a
 }
 

@@ -1,0 +1,3 @@
+template lib/old; ### "template files are to end in .pan"
+
+'/old' = SITE;

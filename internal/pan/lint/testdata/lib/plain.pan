@@ -1,0 +1,3 @@
+template lib/plain;
+
+'/plain' = 1;

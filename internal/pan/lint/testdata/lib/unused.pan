@@ -1,0 +1,4 @@
+unique template lib/unused;
+
+variable NOBODY = 1;
+function nobody = NOBODY;
