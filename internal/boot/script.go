@@ -36,12 +36,12 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, "the boot script was refused")
 	}
-	again := askedAgain(dep, now)
+	again := askedAgain(dep, now) || passing(dep, now)
 	if dep.Phase == model.Held || dep.Left <= 0 && !again {
 		return hold(d, *dep, now)
 	}
 	if !dep.Installed.IsZero() {
-		return fromDisk(d, *dep, again, now)
+		return fromDisk(d, *dep, passing(dep, now), now)
 	}
 	img := s.Image(dep.Image)
 	if img == nil {
@@ -70,6 +70,13 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = fmt.Sprintf("image %s is deployed; the node was up and boots again", dep.Image)
 	}
 	return d.put(next).tell(StepScript, fmt.Sprintf("boot script for image %s handed out (%s)", dep.Image, count))
+}
+
+// passing says that an installed node asks while it is still on its way to the disk: a UEFI goes through its boot entries, PXE and HTTP for each port, and each of
+// them asks.
+func passing(dep *model.Deployment, now time.Time) bool {
+	const way = 2 * time.Minute
+	return !dep.Installed.IsZero() && dep.Phase == model.Booting && now.Sub(dep.Since) < way
 }
 
 // fromDisk sends a node that is installed on to its disk. Also such a boot is counted: a system that never comes up is held, not looped.
