@@ -319,6 +319,12 @@ var ownFiles = []string{"etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mac
 // unmasked are units that make no sense in memory, and do on a disk.
 var unmasked = []string{"systemd-remount-fs.service", "systemd-fsck-root.service", "systemd-random-seed.service", "systemd-networkd.service", "fstrim.timer", "ldconfig.service"}
 
+// arrayRule has udev look for volume groups on arrays that the init started: LVM's own rules (69-lvm.rules) take an array that was there before udev for one that is
+// not ready, and the volumes beside the root would never come.
+const arrayRule = `# by muster: the array that the root lies on runs before udev does
+ACTION=="add", SUBSYSTEM=="block", KERNEL=="md[0-9]*", ATTR{md/array_state}!="clear*|inactive", ENV{LVM_MD_PV_ACTIVATED}="1"
+`
+
 // own writes what is this node's: names, keys, identity, network, fstab.
 func (in *installation) own(context.Context) error {
 	at := func(p string) string { return filepath.Join(targetDir, p) }
@@ -344,6 +350,10 @@ func (in *installation) own(context.Context) error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, replace(at("etc/fstab"), 0o644, in.plan.Fstab))
+	if len(in.plan.Arrays) > 0 && in.plan.Volume != "" {
+		rules := at("etc/udev/rules.d")
+		errs = append(errs, os.MkdirAll(rules, 0o755), replace(filepath.Join(rules, "68-muster-md.rules"), 0o644, arrayRule))
+	}
 	id := *in.id
 	id.Disk = nil
 	errs = append(errs, id.save(at(diskIdentity)), writeNetwork(targetDir, in.args.Net))

@@ -42,7 +42,7 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, "the boot script was refused")
 	}
-	again := askedAgain(dep, now)
+	again := askedAgain(dep, now) || passing(dep, now)
 	if dep.Phase == model.Held || dep.Left <= 0 && !again {
 		return hold(d, r, *dep, now)
 	}
@@ -97,6 +97,13 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 	return d.put(next).tell(StepScript, fmt.Sprintf("boot script for image %s handed out (%s)", dep.Image, count))
 }
 
+// passing says that an installed node asks while it is still on its way to the disk: a UEFI goes through its boot entries, PXE and HTTP for each port, and each of
+// them asks.
+func passing(dep *model.Deployment, now time.Time) bool {
+	const way = 2 * time.Minute
+	return !dep.Installed.IsZero() && dep.Phase == model.Booting && now.Sub(dep.Since) < way
+}
+
 // fromDisk sends a node that is installed on to its disk. Also such a boot is counted: a system that never comes up is held, not looped.
 func fromDisk(d Decision, r Request, dep model.Deployment, limit time.Duration, now time.Time) Decision {
 	next, err := dep.To(model.Booting, now, limit)
@@ -104,7 +111,11 @@ func fromDisk(d Decision, r Request, dep model.Deployment, limit time.Duration, 
 		d.Reason = err.Error()
 		return stop(d, r)
 	}
-	next.Left--
+	if passing(&dep, now) {
+		next.Since, next.Deadline = dep.Since, dep.Deadline
+	} else {
+		next.Left--
+	}
 	next.Restart = time.Time{}
 	next.TokenHash, next.TokenExpires, next.TokenKey = "", time.Time{}, ""
 	d.Status, d.Script = http.StatusOK, diskScript(d.Node)
