@@ -12,6 +12,8 @@ echo "pools of managers: kill -9, partitions and power cuts, 200 rounds and more
 MUSTER_LONG=1 go test ./e2e -run '^TestPool' -v -timeout 60m
 echo "firmware on a segment without IPv4"
 MUSTER_LONG=1 go test ./internal/boot -run '^TestIPv6Only$' -timeout 30m
+echo "installations to disk: UEFI, arrays and volume groups, what holds, kill -9 and resets in the middle"
+MUSTER_LONG=1 go test ./e2e -run '^TestDisk' -v -timeout 120m
 for f in $(grep -rl --include='*_test.go' '^func Fuzz' .); do
   for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$f"); do
     echo "fuzz $target, $seconds s"

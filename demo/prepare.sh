@@ -25,7 +25,7 @@ if [ -n "$problems" ]; then
 fi
 
 packages="qemu-system-x86 ovmf ipxe ipxe-qemu seabios iproute2 util-linux mmdebstrap squashfs-tools zstd kmod"
-[ "$what" = test ] && packages="$packages ipmitool freeipmi-tools openipmi openssh-server kea-admin dnsmasq-base isc-dhcp-relay shim-signed grub-efi-amd64-signed cpio procps etcd-server nftables python3-minimal curl rsync"
+[ "$what" = test ] && packages="$packages ipmitool freeipmi-tools openipmi openssh-server kea-admin dnsmasq-base isc-dhcp-relay shim-signed grub-efi-amd64-signed cpio procps etcd-server nftables python3-minimal curl rsync fdisk xfsprogs dosfstools cloud-init libxml2-utils ignition grub-common"
 missing=""
 for p in $packages; do
   dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"

@@ -94,7 +94,7 @@ type site struct {
 }
 
 // newSite makes a lab of n machines and starts the service in it.
-func newSite(t *testing.T, n int, firmware string) *site {
+func newSite(t *testing.T, n int, firmware string, more ...string) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots machines: takes minutes")
@@ -111,7 +111,7 @@ func newSite(t *testing.T, n int, firmware string) *site {
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		s.data = dir
 	}
-	s.must("lab", "up", "-n", fmt.Sprint(n), "--firmware", firmware, "--name", s.lab)
+	s.must(append([]string{"lab", "up", "-n", fmt.Sprint(n), "--firmware", firmware, "--name", s.lab}, more...)...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			s.tellState()
@@ -353,7 +353,7 @@ func (s *site) define(nodes string, more ...string) {
 }
 
 // image builds the image; the packages are cached over all tests and runs.
-func (s *site) image(name string) {
+func (s *site) image(name string, packages ...string) {
 	s.t.Helper()
 	if cache := os.Getenv("MUSTER_TEST_CACHE"); cache != "" {
 		dir := filepath.Join(cache, "image")
@@ -364,7 +364,14 @@ func (s *site) image(name string) {
 			s.t.Fatal(err)
 		}
 	}
-	s.must("image", "build", "debian12", "--name", name)
+	s.must(append([]string{"image", "build", "debian12", "--name", name}, withPackages(packages)...)...)
+}
+
+func withPackages(packages []string) []string {
+	if len(packages) == 0 {
+		return nil
+	}
+	return []string{"--package", strings.Join(packages, ",")}
 }
 
 // tellState prints what a person would look at after a failure.

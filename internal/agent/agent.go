@@ -14,6 +14,11 @@
 // minutes costs time only; and a boot that cannot go on says what, why and what to do on the console and to the server,
 // and then starts the machine again, so that the server's count of boots decides what happens. There is no shell.
 //
+// Where the image goes to disk, the agent in the system in memory writes it there, before it reports "up" ([agent.install]). The init of such a
+// system, from its disk, is the same program:
+//
+//	muster.root=UUID ─▶ modules ─▶ arrays, the volume group ─▶ root, read-only ─▶ switch root
+//
 // The agent ([Run]) finds the identity that the init left in /run/muster, reports "up" with what it found in the
 // machine, keeps a heartbeat, and renews its certificate before it ends.
 package agent
@@ -29,7 +34,8 @@ const (
 	identityFile = runDir + "/node.json"
 	reportedFile = runDir + "/reported"
 	lastWorkFile = runDir + "/work"
-	jobsDir      = "/var/lib/muster/jobs" // what is remembered of steps lasts as long as the system's file system does
+	diskIdentity = "/var/lib/muster/node.json" // of a system that was installed
+	jobsDir      = "/var/lib/muster/jobs"      // what is remembered of steps lasts as long as the system's file system does
 )
 
 // failure is why a boot cannot go on, with what a person should look at.

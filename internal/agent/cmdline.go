@@ -16,12 +16,21 @@ import (
 //
 //	muster.server=https://ADDRESS:PORT[,…]  muster.pin=sha256:HEX  muster.token=TOKEN  muster.node=NAME
 //	muster.net=MAC,ADDRESS/PREFIX[,GATEWAY[,DNS…]]  muster.debug
+//
+// or what the boot loader on a disk says:
+//
+//	muster.root=UUID  muster.node=NAME  muster.array=UUID[,UUID…]  muster.volume=GROUP/VOLUME
 type arguments struct {
 	Server string       // base addresses of the managers, with commas between them
 	Pin    string       // "sha256:" and the SHA-256 in hex of the managers' public key (SubjectPublicKeyInfo)
 	Token  model.Secret // admits one key, once
 	Node   model.NodeName
 	Net    *Net // nil: ask by DHCP
+
+	Root   string   // UUID of the file system on disk that is the root; "": it is fetched
+	Arrays []string // UUIDs of the arrays that it lies on
+	Volume string   // the logical volume that it is, "GROUP/VOLUME"; "" for none
+
 	// Debug stops the machine on a failure instead of starting it again.
 	Debug bool
 }
@@ -74,6 +83,12 @@ func parseArguments(line string) (arguments, error) {
 				continue
 			}
 			a.Net = n
+		case "muster.root":
+			a.Root = strings.ToLower(value)
+		case "muster.array":
+			a.Arrays = strings.Split(value, ",")
+		case "muster.volume":
+			a.Volume = value
 		case "muster.debug":
 			a.Debug = value != "0"
 		}
@@ -84,7 +99,7 @@ func parseArguments(line string) (arguments, error) {
 		"muster.token":  a.Token.Empty(),
 		"muster.node":   a.Node == "",
 	} {
-		if missing {
+		if missing && (a.Root == "" || key == "muster.node") {
 			problems = append(problems, fmt.Errorf("%s is missing", key))
 		}
 	}

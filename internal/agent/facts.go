@@ -30,6 +30,8 @@ func facts(root, imageDigest string) *model.Facts {
 	mem, _ := os.ReadFile(filepath.Join(root, "proc/meminfo"))
 	f.Memory = memory(string(mem))
 	f.Disks = disks(root)
+	_, err := os.Stat(filepath.Join(root, "sys/firmware/efi"))
+	f.UEFI = err == nil
 	f.NICs = nics(root)
 	return f
 }
@@ -72,22 +74,9 @@ func memory(meminfo string) int64 {
 
 // disks lists whole block devices that hardware (or its emulation) is behind.
 func disks(root string) []model.Disk {
-	entries, _ := os.ReadDir(filepath.Join(root, "sys/block"))
 	var ds []model.Disk
-	for _, e := range entries {
-		dir := filepath.Join(root, "sys/block", e.Name())
-		if _, err := os.Stat(filepath.Join(dir, "device")); err != nil {
-			continue // loop, ram, device mapper
-		}
-		if readLine(filepath.Join(dir, "device/type")) == "5" {
-			continue // an optical drive (SCSI type 5)
-		}
-		sectors, _ := strconv.ParseInt(readLine(filepath.Join(dir, "size")), 10, 64) // of 512 bytes, always
-		d := model.Disk{Name: e.Name(), Size: sectors * 512, Model: readLine(filepath.Join(dir, "device/model")), WWN: readLine(filepath.Join(dir, "wwid"))}
-		if d.WWN == "" {
-			d.WWN = readLine(filepath.Join(dir, "device/wwid"))
-		}
-		ds = append(ds, d)
+	for _, d := range blockDisks(root) {
+		ds = append(ds, model.Disk{Name: d.Name, Size: d.Size, Model: d.Model, WWN: d.WWN, Serial: d.Serial, Bus: d.Bus, Path: d.Path, Fabric: d.Fabric})
 	}
 	return ds
 }
@@ -121,8 +110,8 @@ func sameFacts(a, b *model.Facts) bool {
 	return slices.Equal(x.Disks, y.Disks) && slices.Equal(x.NICs, y.NICs) && scalars(x) == scalars(y)
 }
 
-func scalars(f model.Facts) [11]string {
+func scalars(f model.Facts) [12]string {
 	return [...]string{
-		f.Kernel, f.OS, f.Image, strconv.Itoa(f.CPUs), f.CPU, strconv.FormatInt(f.Memory, 10), f.BootID, f.Serial, f.UUID, f.Vendor, f.Model,
+		f.Kernel, f.OS, f.Image, strconv.Itoa(f.CPUs), f.CPU, strconv.FormatInt(f.Memory, 10), f.BootID, f.Serial, f.UUID, f.Vendor, f.Model, strconv.FormatBool(f.UEFI),
 	}
 }

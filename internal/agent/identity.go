@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"muster/internal/api"
 	"muster/internal/durable"
 	"muster/internal/model"
 )
@@ -32,6 +33,8 @@ type identity struct {
 	Key         string         `json:"key"`    // PEM
 	Certificate string         `json:"certificate"`
 	CA          string         `json:"ca"`
+	// Disk says what to write to disk; nil: nothing, or it is written.
+	Disk *api.DiskPlan `json:"disk,omitempty"`
 }
 
 func (id *identity) tls() (*tls.Certificate, time.Time, error) {

@@ -75,7 +75,11 @@ func (b *boot) run(ctx context.Context) error {
 	}
 	fmt.Fprintln(b.con.w) // the firmware leaves its last line open
 	b.con.say("init of %s", b.args.Node)
-	for _, step := range []func(context.Context) error{b.modules, b.network, b.enrol, b.fetch, b.start} {
+	steps := []func(context.Context) error{b.modules, b.network, b.enrol, b.fetch, b.start}
+	if b.args.Root != "" {
+		steps = []func(context.Context) error{b.modules, b.disk}
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -137,7 +141,7 @@ func (b *boot) enrol(ctx context.Context) error {
 	b.plan = got.Plan
 	b.id = identity{
 		Server: b.args.Server, Pin: b.args.Pin, Node: model.NodeName(got.Node), Image: got.Plan.Image, Digest: got.Plan.Digest,
-		Key: key, Certificate: got.Certificate, CA: got.CA,
+		Key: key, Certificate: got.Certificate, CA: got.CA, Disk: got.Plan.Disk,
 	}
 	cert, _, err := b.id.tls()
 	if err != nil {

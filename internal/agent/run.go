@@ -27,17 +27,30 @@ const (
 // Run is the agent of the running system. It ends when ctx does, without error, or when there is no identity to report
 // with. A service that is away is waited for, without end. log hears one line for each change for the better or the worse.
 func Run(ctx context.Context, log io.Writer) error {
-	id, err := loadIdentity(identityFile)
+	path := identityFile
+	id, err := loadIdentity(path)
+	if errors.Is(err, os.ErrNotExist) { // a system on disk has it there
+		path = diskIdentity
+		id, err = loadIdentity(path)
+	}
+	if err == nil {
+		err = os.MkdirAll(runDir, 0o700)
+	}
 	if err != nil {
 		return err
 	}
-	a := &agent{id: id, path: identityFile, reported: reportedFile, root: "/", log: log, beat: defaultBeat}
+	a := &agent{id: id, path: path, reported: reportedFile, root: "/", log: log, beat: defaultBeat}
 	a.worker = &worker{
 		client: a.current, dir: jobsDir, last: lastWorkFile, boot: bootID("/"), log: log,
 		env: []string{"MUSTER_NODE=" + string(id.Node), "MUSTER_IMAGE=" + id.Image, "MUSTER_SERVER=" + id.Server},
 	}
 	if err := a.connect(); err != nil {
 		return err
+	}
+	if id.Disk != nil {
+		if err := a.install(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
 	return a.run(ctx)
 }

@@ -201,7 +201,7 @@ func TestFactsOfAMachine(t *testing.T) {
 	got.UptimeMS = 0
 	want := &model.Facts{
 		Kernel: "6.1.0-56-amd64", OS: "Debian GNU/Linux 12 (bookworm)", Image: "sha256:1", CPUs: 2, CPU: "QEMU TCG CPU", Memory: 723672 << 10,
-		Disks: []model.Disk{{Name: "vda", Size: 4 << 30}},
+		Disks: []model.Disk{{Name: "vda", Size: 4 << 30, Bus: "other"}},
 		NICs: []model.NIC{
 			{Name: "eth0", MAC: "52:54:00:77:00:01", Driver: "virtio_net"},
 			{Name: "eth1", MAC: "52:54:00:77:00:02", Speed: 25000},

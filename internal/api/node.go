@@ -31,10 +31,18 @@ type Plan struct {
 	// AuthorizedKeys are the root ssh keys besides those in the image.
 	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
 	Hostname       string   `json:"hostname"`
+	// Disk says that the image is to be written to disk, once it runs in memory.
+	Disk *DiskPlan `json:"disk,omitempty"`
 }
 
-// Progress is POST /v1/node/progress: a step of the deployment as the node sees it. Step is "fetching", "starting", "writing", "jobs" or "failed". It may be
-// sent once a second; what repeats, or is late, moves nothing back.
+// DiskPlan is what an installation needs besides the root.
+type DiskPlan struct {
+	Layout string     `json:"layout"` // see package layout
+	Kernel model.File `json:"kernel"` // fetched like the root: a root has none
+}
+
+// Progress is POST /v1/node/progress: a step of the deployment as the node sees it. Step is "fetching", "starting", "writing" (to disk), "installed" (the disk is
+// written and synced), "jobs" or "failed". It may be sent once a second; what repeats, or is late, moves nothing back.
 type Progress struct {
 	Step string `json:"step"`
 	Text string `json:"text,omitempty"` // for failed: why

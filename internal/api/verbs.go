@@ -230,6 +230,9 @@ type Deploy struct {
 	Batch  int `json:"batch,omitempty"`
 	Canary int `json:"canary,omitempty"`
 	StopAt int `json:"stop_at,omitempty"`
+	// Disk writes the image to disk, as the node's disk.layout says, or as Layout does where it is not empty.
+	Disk   bool   `json:"disk,omitempty"`
+	Layout string `json:"layout,omitempty"`
 }
 
 // DeployResult says where the deployment stands. In a rollout Phase is "waiting", and Wave the number of the node's wave.

@@ -8,6 +8,7 @@
 //	           GET file      ──▶ kernel and initramfs, by digest                 [StageFile]
 //	init       enrol         ──▶ certificate, for the token, once                [StageEnrol]
 //	           progress      ──▶ fetching, starting, or failed and why           [StageProgress]
+//	agent      progress      ──▶ to disk: writing, installed, or failed          [StageProgress]
 //	agent      up            ──▶ the count of network boots starts afresh        [StageUp]
 //
 // [Decide] is asked at each arrow, also where the answer is silence, and always says why. It takes values and returns
@@ -64,9 +65,10 @@ const (
 	StepDenied   = "node.denied" // an enrolment that was refused
 	StepFetching = "node.fetching"
 	StepStarting = "node.starting"
+	StepWriting  = "node.writing"   // the disk, several times
+	StepDisk     = "node.installed" // the disk is written
 	StepFailed   = "node.failed"
 	StepUp       = "node.up"
-	StepWriting  = "node.writing"
 	StepJobs     = "node.jobs"
 	StepLate     = "deploy.held" // a phase took too long
 )
@@ -137,8 +139,8 @@ type Request struct {
 	// Claim is who the node says that it is, where its address does not tell. Enrol.
 	Claim model.NodeName
 
-	// Progress: "fetching", "starting", "writing", "jobs" or "failed", with text for people and what to look at; how far it is, and the last line that
-	// the work printed.
+	// Progress: "fetching", "starting", "writing", "installed", "jobs" or "failed", with text for people and what to look at; how far it is, and the last
+	// line that the work printed.
 	Step, Text, Do string
 	Made           model.Progress
 	Output         string

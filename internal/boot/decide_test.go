@@ -515,6 +515,16 @@ func TestDecideProgressAndUp(t *testing.T) {
 	in := func(p model.Phase, left int) *model.Deployment {
 		return &model.Deployment{Node: "r1n1", Image: "compute", Boots: 3, Left: left, Phase: p}
 	}
+	disk := func(p model.Phase, left int) *model.Deployment {
+		d := in(p, left)
+		d.Layout = "l"
+		return d
+	}
+	onDisk := func(p model.Phase, left int) *model.Deployment {
+		d := disk(p, left)
+		d.Installed = noon
+		return d
+	}
 	broke := Request{Stage: StageProgress, Step: "failed", Text: "root image:\nwrong digest", Do: "muster image check compute"}
 	for _, c := range []struct {
 		name   string
@@ -528,10 +538,10 @@ func TestDecideProgressAndUp(t *testing.T) {
 		{"fetching is recorded", in(model.Enrolled, 2), Request{Stage: StageProgress, Step: "fetching", Text: "43 %"}, 200, in(model.Fetching, 2), "node.fetching", "reports it"},
 		{"fetching again is not told again", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "fetching", Text: "44 %"}, 200, nil, "", "is fetching"},
 		{"starting is recorded", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "starting"}, 200, in(model.Starting, 2), "node.starting", ""},
-		{"writing begins with its progress", in(model.Starting, 2), Request{Stage: StageProgress, Step: "writing", Made: model.Progress{Done: 7, Of: 100}, Output: "mkfs.ext4\n"}, 200, &model.Deployment{
-			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Writing, Progress: model.Progress{Done: 7, Of: 100}, Output: "mkfs.ext4",
+		{"writing begins with its progress", disk(model.Starting, 2), Request{Stage: StageProgress, Step: "writing", Made: model.Progress{Done: 7, Of: 100}, Output: "mkfs.ext4\n"}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Writing, Layout: "l", Progress: model.Progress{Done: 7, Of: 100}, Output: "mkfs.ext4",
 		}, "node.writing", ""},
-		{"starting does not follow writing", in(model.Writing, 2), Request{Stage: StageProgress, Step: "starting"}, 200, nil, "", "a late report does not move it"},
+		{"starting does not follow writing", disk(model.Writing, 2), Request{Stage: StageProgress, Step: "starting"}, 200, nil, "", "a late report does not move it"},
 		{"a report of the boot before does not skip the enrolment", in(model.Booting, 2), Request{Stage: StageProgress, Step: "fetching"}, 200, nil, "", "is booting"},
 		{"up of the boot before does not skip it either", in(model.Booting, 2), Request{Stage: StageUp, BootID: "b0"}, 200, nil, "node.up", "runs from before"},
 		{"progress that is none is refused", in(model.Fetching, 2), Request{Stage: StageProgress, Step: "fetching", Made: model.Progress{Done: 101, Of: 100}}, 400, nil, "", "101 of 100"},
@@ -558,6 +568,26 @@ func TestDecideProgressAndUp(t *testing.T) {
 			Node: "r1n1", Image: "compute", Boots: 3, Left: 0, Phase: model.Held, Code: model.NodeFailed,
 			Reason: "3 network boots did not reach up; last step: fetching, the node stopped: root image: wrong digest; look at: muster image check compute",
 		}, "!node.failed", ""},
+		{"the agent that writes the disk is heard", disk(model.Starting, 2), Request{Stage: StageProgress, Step: "writing", Text: "partition /dev/vda"}, 200, disk(model.Writing, 2), "node.writing", "reports it"},
+		{"each of its steps is told", disk(model.Writing, 2), Request{Stage: StageProgress, Step: "writing", Text: "copies 512 MB"}, 200, nil, "node.writing", "reports it"},
+		{"how far it is is not", disk(model.Writing, 2), Request{Stage: StageProgress, Step: "writing", Made: model.Progress{Done: 43, Of: 100}}, 200, nil, "", "is writing"},
+		{"who is to run in memory writes no disk", in(model.Starting, 2), Request{Stage: StageProgress, Step: "writing"}, 409, nil, "!boot.refused", "to memory"},
+		{"a written disk is recorded and its boots are counted from there", disk(model.Writing, 0), Request{Stage: StageProgress, Step: "installed"}, 200, onDisk(model.Starting, 3), "node.installed", "starts again, from disk"},
+		{"a disk is written once", onDisk(model.Starting, 3), Request{Stage: StageProgress, Step: "installed"}, 200, nil, "", "is starting"},
+		{"a written disk is believed although all reports before it were lost", disk(model.Enrolled, 1), Request{Stage: StageProgress, Step: "installed"}, 200, onDisk(model.Starting, 3), "node.installed", ""},
+		{"a late report does not begin to write what is written", onDisk(model.Starting, 3), Request{Stage: StageProgress, Step: "writing"}, 200, nil, "", "late report"},
+		{"a disk of another deployment is not this one's", disk(model.Booting, 2), Request{Stage: StageProgress, Step: "installed"}, 200, nil, "", "is booting"},
+		{"who is to run in memory has no written disk", in(model.Starting, 2), Request{Stage: StageProgress, Step: "installed"}, 200, nil, "", "is starting"},
+		{"a layout that fits nothing holds the node at once", disk(model.Starting, 2), Request{Stage: StageProgress, Step: "failed", Final: true, Text: "2 disks are local,\nand 1 is wanted", Do: "the layout"}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Layout: "l", Code: model.NodeFailed,
+			Reason: "starting, the node stopped: 2 disks are local, and 1 is wanted; look at: the layout",
+		}, "!node.failed", "2 disks are local"},
+		{"who is held stays up and the reason is the last word", disk(model.Held, 2), Request{Stage: StageUp, BootID: "b1"}, 200, nil, "", "stays up in memory"},
+		{"up without a written disk holds the node", disk(model.Starting, 2), Request{Stage: StageUp, BootID: "b1"}, 200, &model.Deployment{
+			Node: "r1n1", Image: "compute", Boots: 3, Left: 2, Phase: model.Held, Layout: "l", Code: model.NodeFailed,
+			Reason: "the system in memory reported up without having written the disk: the agent in image compute cannot; build the image again",
+		}, "!node.failed", "without having written"},
+		{"up from disk", onDisk(model.Booting, 2), Request{Stage: StageUp, BootID: "b1"}, 200, onDisk(model.Up, 3), "node.up", "free again"},
 		{"up frees the count", in(model.Starting, 0), Request{Stage: StageUp, BootID: "b1"}, 200, in(model.Up, 3), "node.up", "3 network boots are free again"},
 		{"up of a system from before does not count", in(model.Armed, 3), Request{Stage: StageUp, BootID: "b0"}, 200, nil, "node.up", "runs from before"},
 		{"up without deployment is told", nil, Request{Stage: StageUp}, 200, nil, "node.up", "nothing is deployed"},
@@ -607,6 +637,31 @@ func TestLoopEndsAfterThreeNetworkBoots(t *testing.T) {
 }
 
 // iPXE asks again within seconds when an answer was lost; that is the same boot, also the last one.
+// A node that is installed is sent on to its disk, gets neither kernel nor token, and is held when it never comes up from there.
+func TestInstalledNodeBootsFromItsDiskAndIsCounted(t *testing.T) {
+	dep := model.Deployment{Node: "r1n1", Image: "compute", Boots: 2, Left: 2, Phase: model.Starting, Layout: "l", Installed: noon.Add(-time.Hour), TokenHash: "old", TokenExpires: noon.Add(time.Hour)}
+	var got []string
+	for i := range 6 { // two asks in each boot, as a UEFI does that goes through its entries
+		s := snapshot(t, nil, &dep)
+		ask := Request{Stage: StageScript, Server: here, MAC: mac1, Source: at1}
+		d := Decide(s, ask, noon.Add(time.Duration(i/2)*10*time.Minute+time.Duration(i%2)*time.Minute))
+		script := d.Script.Reveal()
+		if d.Status != http.StatusOK || strings.Contains(script, "\nkernel ") || strings.Contains(script, "muster.token") {
+			t.Fatalf("%d %s\n%s", d.Status, d.Reason, script)
+		}
+		got = append(got, map[bool]string{true: "disk", false: "held"}[strings.HasSuffix(script, "\nexit 1\n")])
+		if next := deployment(t, d); next != nil {
+			dep = *next
+		}
+		if dep.TokenHash != "" {
+			t.Error("a token is left")
+		}
+	}
+	if strings.Join(got, " ") != "disk disk disk disk held held" || dep.Phase != model.Held {
+		t.Errorf("%v, then %s", got, dep.Phase)
+	}
+}
+
 func TestScriptAskedTwiceInOneBootCountsOnce(t *testing.T) {
 	s := snapshot(t, nil, &model.Deployment{Node: "r1n1", Image: "compute", Boots: 1, Left: 1, Phase: model.Armed})
 	for i, c := range []struct {

@@ -36,14 +36,27 @@ func decideProgress(s *model.Snapshot, r Request, now time.Time) Decision {
 	if r.Step == "failed" {
 		return decideFailed(s, d, *dep, r, now)
 	}
+	if r.Step == "installed" {
+		return decideInstalled(s, d, *dep, r, now)
+	}
 	phase, ok := phases[r.Step]
 	switch {
 	case !ok:
-		d.Status, d.Reason = http.StatusBadRequest, fmt.Sprintf("there is no step %.40q; there are fetching, starting, writing, jobs, failed", r.Step)
+		d.Status, d.Reason = http.StatusBadRequest, fmt.Sprintf("there is no step %.40q; there are fetching, starting, writing, installed, jobs, failed", r.Step)
 		return d
+	case phase == model.Writing && dep.Layout == "":
+		d.Status, d.Reason = http.StatusConflict, "the deployment is to memory, not to disk"
+		return d.warn(StepRefused, "the node wanted to write its disk")
 	case phase == dep.Phase:
 		d.Reason = "the deployment is " + string(dep.Phase)
 		d.Made = &Made{*dep, r.Made, line(r.Output)}
+		if phase == model.Writing && r.Text != "" { // each of its few steps is told
+			d.Reason = "the node reports it"
+			return d.tell(StepWriting, "to disk: "+line(r.Text))
+		}
+		return d
+	case phase == model.Writing && !dep.Installed.IsZero():
+		d.Reason = "the disk is written since " + dep.Installed.UTC().Format(time.RFC3339) + ", and a late report does not move it"
 		return d
 	}
 	next, err := dep.To(phase, now, s.Limit(s.Node(r.Node), phase))
@@ -53,12 +66,36 @@ func decideProgress(s *model.Snapshot, r Request, now time.Time) Decision {
 	}
 	next.Progress, next.Output = r.Made, line(r.Output)
 	d.Reason = "the node reports it"
-	return d.put(next).tell("node."+r.Step, strings.TrimSpace(next.Step()+" "+line(r.Text)))
+	what := next.Step() + " " + line(r.Text)
+	if phase == model.Writing {
+		what = "to disk: " + line(r.Text)
+	}
+	return d.put(next).tell("node."+r.Step, strings.TrimSpace(what))
+}
+
+// decideInstalled is of a node whose disk is written and synced: it starts again, and its boots from there are counted from the first on. The reports from
+// before it may all have been lost.
+func decideInstalled(s *model.Snapshot, d Decision, dep model.Deployment, r Request, now time.Time) Decision {
+	d.Reason = "the deployment is " + string(dep.Phase)
+	if dep.Layout == "" || !dep.Installed.IsZero() {
+		return d
+	}
+	if w, err := dep.To(model.Writing, now, 0); err == nil {
+		dep = w
+	}
+	dep.Installed = now
+	next, err := dep.To(model.Starting, now, s.Limit(s.Node(dep.Node), model.Starting))
+	if err != nil {
+		return d
+	}
+	next.Left = dep.Boots
+	d.Reason = "the node wrote it and synced it; it starts again, from disk"
+	return d.put(next).tell(StepDisk, strings.TrimSpace("image "+string(dep.Image)+" is on disk "+line(r.Text)))
 }
 
 // decideFailed is of a node that cannot go on and says why.
 func decideFailed(s *model.Snapshot, d Decision, dep model.Deployment, r Request, now time.Time) Decision {
-	why := line(r.Text)
+	why := long(r.Text)
 	if why == "" {
 		why = "the node gave no reason"
 	}
@@ -123,6 +160,9 @@ func decideUp(s *model.Snapshot, r Request, now time.Time) Decision {
 	case dep == nil:
 		d.Reason = "nothing is deployed"
 		return d.tell(StepUp, "the node is up")
+	case dep.Phase == model.Held && dep.Layout != "" && dep.Installed.IsZero():
+		d.Reason = "it stays up in memory, and the deployment is held" // which is the last word on the timeline
+		return d
 	case dep.Phase == model.Up:
 		if st := s.State(r.Node); st != nil && st.BootID == r.BootID {
 			d.Reason = "it is known to be up"
@@ -137,13 +177,22 @@ func decideUp(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Reason = fmt.Sprintf("it runs from before; the deployment is %s until the next network boot", dep.Phase)
 		return d.tell(StepUp, "the running system reported")
 	}
+	if dep.Layout != "" && dep.Installed.IsZero() {
+		d.Reason = "the system in memory reported up without having written the disk: the agent in image " + string(dep.Image) + " cannot; build the image again"
+		return d.put(held(*dep, model.NodeFailed, d.Reason, now)).warn(StepFailed, "the disk was not written; the node is held")
+	}
 	next.Left = dep.Boots
 	d.Reason = fmt.Sprintf("the agent in image %s reported; %d network boots are free again", dep.Image, dep.Boots)
 	return d.put(next).tell(StepUp, "the node is up")
 }
 
 // line makes one line of at most 400 octets of printable ASCII from text that a node sent.
-func line(text string) string {
+func line(text string) string { return cut(text, 400) }
+
+// long is line for what names several disks.
+func long(text string) string { return cut(text, 2000) }
+
+func cut(text string, most int) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
 		case r < ' ' || r == 0x7f:
@@ -154,5 +203,5 @@ func line(text string) string {
 		return r
 	}, text)
 	text = strings.Join(strings.Fields(text), " ")
-	return text[:min(len(text), 400)]
+	return text[:min(len(text), most)]
 }

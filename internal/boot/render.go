@@ -185,6 +185,24 @@ func sayGrub(b *strings.Builder, text string) {
 	fmt.Fprintf(b, "echo %s\n", grubQuote("muster: "+line(text)))
 }
 
+// diskScript gives the machine back to its firmware, which goes on with the next of its boot devices: the disk. The status says that nothing
+// was booted: with 0 a UEFI ends its list (UEFI specification §3.1.1).
+func diskScript(node model.NodeName) model.Secret {
+	var b strings.Builder
+	b.WriteString("#!ipxe\n")
+	say(&b, fmt.Sprintf("%s boots from its disk", node))
+	b.WriteString("exit 1\n")
+	return model.NewSecret(b.String())
+}
+
+// grubDisk is the same for GRUB: the loader that an installation puts where firmware looks for it (UEFI specification §3.5.1.1), else what the firmware has next.
+func grubDisk(node model.NodeName) model.Secret {
+	var b strings.Builder
+	sayGrub(&b, fmt.Sprintf("%s boots from its disk", node))
+	b.WriteString("if search --no-floppy --set=disk --file /EFI/BOOT/BOOTX64.EFI; then\n  if chainloader ($disk)/EFI/BOOT/BOOTX64.EFI; then boot; fi\nfi\nexit 1\n")
+	return model.NewSecret(b.String())
+}
+
 // stopScript says why a machine does not boot, and stays there until it is started again.
 func stopScript(node model.NodeName, reason string) model.Secret {
 	var b strings.Builder

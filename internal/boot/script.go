@@ -42,9 +42,12 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 		d.Status, d.Reason = http.StatusConflict, fmt.Sprintf("nothing is deployed; muster deploy %s IMAGE", n.Name)
 		return d.tell(StepRefused, "the boot script was refused")
 	}
-	again := askedAgain(dep, now)
+	again := askedAgain(dep, now) || passing(dep, now)
 	if dep.Phase == model.Held || dep.Left <= 0 && !again {
 		return hold(d, r, *dep, now)
+	}
+	if !dep.Installed.IsZero() {
+		return fromDisk(d, r, *dep, s.Limit(n, model.Booting), now)
 	}
 	img := s.Image(dep.Image)
 	if img == nil {
@@ -94,6 +97,35 @@ func decideScript(s *model.Snapshot, r Request, now time.Time) Decision {
 	return d.put(next).tell(StepScript, fmt.Sprintf("boot script for image %s handed out (%s)", dep.Image, count))
 }
 
+// passing says that an installed node asks while it is still on its way to the disk: a UEFI goes through its boot entries, PXE and HTTP for each port, and each of
+// them asks.
+func passing(dep *model.Deployment, now time.Time) bool {
+	const way = 2 * time.Minute
+	return !dep.Installed.IsZero() && dep.Phase == model.Booting && now.Sub(dep.Since) < way
+}
+
+// fromDisk sends a node that is installed on to its disk. Also such a boot is counted: a system that never comes up is held, not looped.
+func fromDisk(d Decision, r Request, dep model.Deployment, limit time.Duration, now time.Time) Decision {
+	next, err := dep.To(model.Booting, now, limit)
+	if err != nil {
+		d.Reason = err.Error()
+		return stop(d, r)
+	}
+	if passing(&dep, now) {
+		next.Since, next.Deadline = dep.Since, dep.Deadline
+	} else {
+		next.Left--
+	}
+	next.Restart = time.Time{}
+	next.TokenHash, next.TokenExpires, next.TokenKey = "", time.Time{}, ""
+	d.Status, d.Script = http.StatusOK, diskScript(d.Node)
+	if r.Grub {
+		d.Script = grubDisk(d.Node)
+	}
+	d.Reason = fmt.Sprintf("image %s is on its disk since %s", dep.Image, dep.Installed.UTC().Format(time.RFC3339))
+	return d.put(next).tell(StepScript, fmt.Sprintf("sent on to its disk (boot %d of %d)", dep.Boots-next.Left, dep.Boots))
+}
+
 // askedAgain says that the script is asked for a second time in the same boot: iPXE does so when the first answer was lost. No
 // machine goes through its firmware twice in that time.
 func askedAgain(dep *model.Deployment, now time.Time) bool {
@@ -131,6 +163,9 @@ func Stopped(dep *model.Deployment) string {
 		return dep.Reason
 	}
 	look := fmt.Sprintf("; look at: muster console %s --log", dep.Node)
+	if !dep.Installed.IsZero() && dep.Phase.Runs() && dep.Phase != model.Jobs {
+		return "booting from disk, and the agent there has not reported" + look
+	}
 	switch dep.Phase {
 	case model.Armed:
 		return "armed, the machine has not asked for its boot script; look at: muster power " + string(dep.Node) + " status, muster why " + string(dep.Node)
@@ -143,7 +178,7 @@ func Stopped(dep *model.Deployment) string {
 	case model.Starting:
 		return "starting, the init switched to the root and the agent has not reported" + look
 	case model.Writing:
-		return dep.Step() + ", the disks are not written, or the system on them does not start" + look
+		return dep.Step() + ", the disk was not written whole" + look
 	case model.Jobs:
 		return dep.Step() + ", they have not ended" + look
 	}

@@ -19,6 +19,7 @@ import (
 
 	"muster/internal/api"
 	"muster/internal/model"
+	"muster/internal/model/layout"
 	"muster/internal/model/noderange"
 )
 
@@ -34,6 +35,7 @@ const (
 func deploy(s *session) *cobra.Command {
 	var q api.Deploy
 	var wait bool
+	var file string
 	c := &cobra.Command{
 		Use:        "deploy NODERANGE IMAGE",
 		SuggestFor: []string{"nodeset", "rinstall", "nodedeploy"},
@@ -51,25 +53,45 @@ each change. Without an image it follows what is deployed already. It only looks
 --canary N and --batch N make waves: the first N nodes, then N at a time, each wave when those before it have ended, whoever watches or
 does not. When the failures among the nodes begun so far reach --stop-at (default 10 %), the rest is not begun.
 
---retry arms held and cancelled nodes again with the image that they had. --cancel ends what is under way or waits for its wave;
-the machines stay as they are. --none takes the intent away without a trace; what runs keeps running.`,
+--retry arms held and cancelled nodes again with the image that they had; what is on disk already boots from there. --cancel ends
+what is under way or waits for its wave; the machines stay as they are. --none takes the intent away without a trace; what runs
+keeps running.
+
+--disk writes the image to disk: it boots in memory first, and the agent there writes the disks as the node's disk.layout says,
+or FILE (- is standard input). Where the layout fits no disk, or several, or something is too small, nothing is written and the
+node is held with the reason. From then on it boots from its disk.
+
+  disk system: local size>=100G              which disk: exactly one has to fit
+    boot  1G    ext4  /boot                   name, size (512M 40G 480GB 30% rest), use, mount point
+    root  40G   ext4  /
+    data  rest  xfs   /data  preserve         what is there by this name stays
+
+  disks pair: 2 local model="SAMSUNG*"       two alike; also smallest largest usb bus= serial= wwn= path=
+    half  rest  raid
+  raid mirror: 1 pair.half
+    lvm
+  lvm vg0: mirror
+    root  40%   xfs   /
+    swap  8G    swap`,
 		Example: `  muster deploy r1n[1-3] compute --reboot --wait
   muster deploy compute compute --reboot --canary 2 --batch 50 --stop-at 5% --wait
+  muster deploy r1n[1-3] compute --disk --layout disks.txt --reboot --wait
   muster deploy rack2 --retry --reboot
   muster deploy rack2 --cancel
   muster deploy r1n7 --none`,
 		Args: args(1, 2),
 	}
 	share := ""
+	disk := func() bool { return q.Disk || file != "" }
 	c.RunE = func(c *cobra.Command, a []string) error {
 		switch {
 		case q.None && q.Cancel:
 			return usage("deploy", "--none and --cancel are two things", "--cancel ends what is under way and says so, --none takes away what is deployed")
-		case (q.None || q.Cancel) && (len(a) > 1 || q.Reboot || wait || q.Boots != 0 || q.Retry || waves(q, share)):
+		case (q.None || q.Cancel) && (len(a) > 1 || q.Reboot || wait || q.Boots != 0 || q.Retry || disk() || waves(q, share)):
 			return usage("deploy --none and --cancel", "it goes with nothing but a noderange", "muster deploy "+a[0]+" --cancel")
-		case q.Retry && (len(a) > 1 || q.Boots != 0 || waves(q, share)):
-			return usage("deploy --retry", "it takes the image that is deployed, at once", "muster deploy "+a[0]+" --retry --reboot")
-		case !q.None && !q.Cancel && !q.Retry && len(a) < 2 && (!wait || q.Reboot || q.Boots != 0 || waves(q, share)):
+		case q.Retry && (len(a) > 1 || q.Boots != 0 || disk() || waves(q, share)):
+			return usage("deploy --retry", "it takes the image that is deployed, where it is, at once", "muster deploy "+a[0]+" --retry --reboot")
+		case !q.None && !q.Cancel && !q.Retry && len(a) < 2 && (!wait || q.Reboot || q.Boots != 0 || disk() || waves(q, share)):
 			return usage("deploy", "no image", "Name one of: muster image list; or take it away with --none")
 		case q.Boots < 0:
 			return usage(fmt.Sprintf("--boots %d", q.Boots), "it is negative", "Give a number of network boots")
@@ -91,6 +113,13 @@ the machines stay as they are. --none takes the intent away without a trace; wha
 			q.Image = a[1]
 		}
 		var err error
+		if file != "" {
+			text, err := s.readLayout(file)
+			if err != nil {
+				return err
+			}
+			q.Disk, q.Layout = true, text
+		}
 		if q.Range, err = s.over(c.Context(), a[0]); err != nil {
 			return err
 		}
@@ -99,6 +128,8 @@ the machines stay as they are. --none takes the intent away without a trace; wha
 	f := c.Flags()
 	f.BoolVar(&q.Reboot, "reboot", false, "power cycle the nodes into the network now")
 	f.IntVar(&q.Boots, "boots", 0, "hold a node that is not up after `N` network boots (default: its boot.count)")
+	f.BoolVar(&q.Disk, "disk", false, "write the image to disk")
+	f.StringVar(&file, "layout", "", "what to make of the disks, from `FILE` (default: the node's disk.layout)")
 	f.BoolVar(&q.None, "none", false, "take the deployment away")
 	f.BoolVar(&q.Retry, "retry", false, "try again with what is held or cancelled")
 	f.BoolVar(&q.Cancel, "cancel", false, "end what is under way or waits; the machines stay as they are")
@@ -540,4 +571,22 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}, late <-ch
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// readLayout reads a layout from a file, or from standard input for "-". Its problems are told before the service is asked.
+func (s *session) readLayout(file string) (string, error) {
+	var b []byte
+	var err error
+	if file == "-" {
+		b, err = io.ReadAll(s.in)
+	} else {
+		b, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return "", usage("layout "+file, reason(err), "")
+	}
+	if _, err := layout.Parse(string(b)); err != nil {
+		return "", usage("layout "+file, err.Error(), "")
+	}
+	return string(b), nil
 }

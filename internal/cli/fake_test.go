@@ -125,6 +125,7 @@ func (f *fake) routes() http.Handler {
 	handle("GET /v1/rollouts/{name}", func(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, api.RolloutInfo{Name: r.PathValue("name"), State: "stopped", Reason: "1 of 1 nodes failed, and 10 % stop it: 1 are not begun"})
 	})
+	handle("POST /v1/layout", f.layout)
 	handle("POST /v1/run", f.run)
 	handle("POST /v1/copy", f.copy)
 	handle("POST /v1/images/build", f.build)
@@ -702,6 +703,9 @@ func (f *fake) deploy(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
+	f.mu.Lock()
+	f.asked = append(f.asked, q.Layout)
+	f.mu.Unlock()
 	if _, ok := f.images[q.Image]; !ok && !q.None && !q.Cancel && !q.Retry {
 		return &api.Error{Code: api.Unknown, What: "deploy", Why: "there is no image " + q.Image, Do: "There is: broken, compute"}
 	}
@@ -741,6 +745,25 @@ func (f *fake) deploy(w http.ResponseWriter, r *http.Request) error {
 			f.tell(n, "power.on", "power on into the network", "deploy --reboot; it was off", false)
 		}
 		return out, nil
+	})
+}
+
+// layout repeats what it was asked; a node that is to be refused has two disks.
+func (f *fake) layout(w http.ResponseWriter, r *http.Request) error {
+	var q api.Layout
+	if err := read(r, &q); err != nil {
+		return err
+	}
+	names, err := f.expand(q.Range)
+	if err != nil {
+		return err
+	}
+	return f.stream(w, r, names, func(n string, node *fakeNode) (any, *api.Error) {
+		out := api.LayoutResult{Result: api.Result{Node: n}, Text: fmt.Sprintf("for %q from %q\n%s", q.For, q.Mirror, q.Text)}
+		if node.attrs["custom.fate"] == "refused" {
+			out.Text, out.Error = "", &api.Error{Code: api.Failed, What: "layout", Why: "line 1, disk system: 2 disks are local, and 1 is wanted", Do: "Change the layout", Node: n}
+		}
+		return out, out.Error
 	})
 }
 

@@ -59,7 +59,7 @@ func (s *session) root() *cobra.Command {
 		nodes(s), set(s), get(s), list(s), expand(s), fold(s), groups(s), networks(s), attributes(s), lock(s), unlock(s), undo(s), secrets(s),
 		status(s), why(s), events(s), history(s), audit(s), discover(s),
 		power(s), bootdev(s), sensors(s), eventlog(s), inventory(s), identify(s), controllers(s), firmware(s), consoles(s),
-		images(s), deploy(s), take(s), release(s),
+		images(s), deploy(s), layoutVerb(s), take(s), release(s),
 		run(s), copyFiles(s), jobVerbs(s),
 		users(s), roles(s), whoami(s), managers(s), backup(s),
 		plugins(s), version(s), man(s), panc(s),

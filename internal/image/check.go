@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"muster/internal/image/chunk"
+	"muster/internal/image/cpio"
 	"muster/internal/image/kmod"
 	"muster/internal/image/rootfs"
 	"muster/internal/model"
@@ -144,7 +145,7 @@ func (e *examination) initramfs() {
 		e.wrong("initramfs", again, "it does not unpack: %v", err)
 		return
 	}
-	entries, err := readCpio(archive)
+	entries, err := cpio.Read(archive)
 	if err != nil {
 		e.wrong("initramfs", again, "%v", err)
 		return

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"muster/internal/image/chunk"
+	"muster/internal/image/cpio"
 	"muster/internal/image/rootfs"
 	"muster/internal/model"
 	"muster/internal/need"
@@ -173,7 +174,7 @@ func TestExamineNamesWhatIsWrong(t *testing.T) {
 	}
 	initramfs := func(with ...string) []byte {
 		var b bytes.Buffer
-		c := newCpioWriter(&b)
+		c := cpio.New(&b)
 		for _, n := range with {
 			c.File(n, 0o755, elfOf(x86))
 		}
@@ -404,7 +405,7 @@ func TestDiffTellsPackagesAndFiles(t *testing.T) {
 
 func FuzzReadCpio(f *testing.F) {
 	var b bytes.Buffer
-	c := newCpioWriter(&b)
+	c := cpio.New(&b)
 	c.File("init", 0o755, []byte("x"))
 	c.Link("a", "b")
 	if err := c.Close(); err != nil {
@@ -412,7 +413,7 @@ func FuzzReadCpio(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if files, err := readCpio(b); err == nil {
+		if files, err := cpio.Read(b); err == nil {
 			for n, c := range files {
 				if len(c) > len(b) {
 					t.Errorf("%q has %d bytes of %d", n, len(c), len(b))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"muster/internal/image/cpio"
 	"muster/internal/image/kmod"
 )
 
@@ -49,7 +50,7 @@ func writeCpio(w io.Writer, r Recipe, c *contents, modules map[string][]byte, pr
 	if err != nil {
 		return err
 	}
-	a := newCpioWriter(w)
+	a := cpio.New(w)
 	for _, d := range []string{"dev", "lib", "lib/modules", "new", "proc", "run", "sys"} {
 		a.Dir(d, 0o755)
 	}

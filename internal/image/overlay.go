@@ -15,7 +15,9 @@ Description=muster agent: reports the node to its managers
 # "up" means that the node can be reached: the ssh server is there when the agent reports.
 After=ssh.service
 Wants=ssh.service
-ConditionPathExists=/run/muster/node.json
+# The first is of a system in memory, the second of one on disk.
+ConditionPathExists=|/run/muster/node.json
+ConditionPathExists=|/var/lib/muster/node.json
 
 [Service]
 ExecStart=/usr/lib/muster/muster-node agent

@@ -50,6 +50,7 @@ func upCommand() *cobra.Command {
 	var w where
 	var machines, memory int
 	var firmware, disk string
+	var disks int
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Make a lab and start its BMCs",
@@ -66,7 +67,7 @@ one whose daemon was killed is brought up again with its disks as they are.`,
 			defer stop()
 			return up(ctx, cmd.OutOrStdout(), request{
 				name: w.name, dir: w.dir,
-				shape: shape{machines: machines, firmware: Firmware(firmware), memory: memory, disk: size},
+				shape: shape{machines: machines, firmware: Firmware(firmware), memory: memory, disk: size, more: disks - 1},
 			})
 		},
 	}
@@ -74,6 +75,7 @@ one whose daemon was killed is brought up again with its disks as they are.`,
 	c.Flags().IntVarP(&machines, "machines", "n", 3, "number of machines")
 	c.Flags().StringVar(&firmware, "firmware", string(BIOS), "bios (SeaBIOS and iPXE) or uefi (OVMF)")
 	c.Flags().IntVar(&memory, "memory", 768, "memory of each machine in MiB")
+	c.Flags().IntVar(&disks, "disks", 1, "disks of each machine, all of the same size")
 	c.Flags().StringVar(&disk, "disk", "4G", "size of each machine's disk; it takes no space until it is written")
 	return c
 }

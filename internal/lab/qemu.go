@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,9 +61,14 @@ func qemuArguments(s *State, m Machine, p bootPlan) []string {
 		"-chardev", "socket,id=serial0,fd=" + strconv.Itoa(serialFD), "-serial", "chardev:serial0",
 		"-chardev", "socket,id=monitor0,fd=" + strconv.Itoa(qmpFD), "-mon", "chardev=monitor0,mode=control",
 		"-netdev", "tap,id=n0,ifname=" + m.Tap + ",script=no,downscript=no",
-		"-drive", "if=none,id=d0,file.driver=file,file.filename=" + escape(filepath.Join(dir, "disk.raw")) + ",format=raw,cache=unsafe,discard=unmap",
+		"-drive", "if=none,id=d0,file.driver=file,file.filename=" + escape(diskFile(dir, 1)) + ",format=raw,cache=unsafe,discard=unmap",
 		"-device", "virtio-blk-pci,id=disk0,drive=d0,serial=" + m.Name + index(p.disk),
 		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",
+	}
+	for n := 2; n <= s.More+1; n++ {
+		id := strconv.Itoa(n)
+		a = append(a, "-drive", "if=none,id=d"+id+",file.driver=file,file.filename="+escape(diskFile(dir, n))+",format=raw,cache=unsafe,discard=unmap",
+			"-device", "virtio-blk-pci,id=disk"+id+",drive=d"+id+",serial="+m.Name+"-"+id)
 	}
 	if s.Firmware == UEFI {
 		return append(a, "-M", "q35",
@@ -94,22 +100,29 @@ func translationCache(memory int) int {
 	return 96
 }
 
-// makeMachine makes the directory of a machine: an empty disk and, with UEFI, its own variables.
+// diskFile is the file of a machine's disk, counted from 1: disk.raw, disk2.raw.
+func diskFile(dir string, n int) string {
+	name := "disk.raw"
+	if n > 1 {
+		name = "disk" + strconv.Itoa(n) + ".raw"
+	}
+	return filepath.Join(dir, name)
+}
+
+// makeMachine makes the directory of a machine: empty disks and, with UEFI, its own variables.
 func makeMachine(s *State, m Machine) error {
 	dir := s.machineDir(m.Name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	disk, err := os.OpenFile(filepath.Join(dir, "disk.raw"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := disk.Truncate(s.Disk); err != nil {
-		_ = disk.Close()
-		return fmt.Errorf("disk of %s: %w", m.Name, err)
-	}
-	if err := disk.Close(); err != nil {
-		return err
+	for n := range s.More + 1 {
+		disk, err := os.OpenFile(diskFile(dir, n+1), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(disk.Truncate(s.Disk), disk.Close()); err != nil {
+			return fmt.Errorf("disk of %s: %w", m.Name, err)
+		}
 	}
 	if s.Firmware != UEFI {
 		return nil

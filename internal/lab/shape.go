@@ -25,10 +25,12 @@ type shape struct {
 	firmware Firmware
 	memory   int   // MiB for each machine
 	disk     int64 // bytes of each machine's disk, sparse
+	more     int   // disks of this size besides the first
 }
 
 const (
 	maxMachines = 200 // the last byte of MAC and BMC address is the machine's number
+	maxDisks    = 8
 	minMemory   = 128 // MiB; iPXE under SeaBIOS does not fit in less
 )
 
@@ -54,6 +56,9 @@ func (s shape) check(name string) error {
 	}
 	if s.disk < 1<<20 {
 		say(fmt.Sprintf("--disk of %d bytes", s.disk), "Give at least 1M")
+	}
+	if s.more < 0 || s.more > maxDisks-1 {
+		say(fmt.Sprintf("--disks %d", s.more+1), fmt.Sprintf("Give each machine 1 to %d", maxDisks))
 	}
 	if len(wrong) == 0 {
 		return nil

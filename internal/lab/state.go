@@ -25,6 +25,7 @@ type State struct {
 	Firmware  Firmware  `json:"firmware"`
 	Memory    int       `json:"memory_mib"`
 	Disk      int64     `json:"disk_bytes"`
+	More      int       `json:"more_disks,omitempty"` // disks of the same size besides the first
 	Created   time.Time `json:"created"`
 	User      string    `json:"bmc_user"`
 	Daemon    *Process  `json:"daemon,omitempty"`
@@ -58,7 +59,7 @@ const (
 )
 
 func (s *State) shape() shape {
-	return shape{machines: len(s.Machines), firmware: s.Firmware, memory: s.Memory, disk: s.Disk}
+	return shape{machines: len(s.Machines), firmware: s.Firmware, memory: s.Memory, disk: s.Disk, more: s.More}
 }
 
 func (s *State) machineDir(name string) string { return filepath.Join(s.Dir, name) }
@@ -69,7 +70,7 @@ func (s *State) up() bool { return s.Daemon != nil && s.Daemon.alive() }
 // plan names everything of a new lab and makes nothing.
 func plan(name, dir string, sh shape) *State {
 	s := &State{
-		Name: name, Namespace: namespaceOf(name), Dir: dir, Firmware: sh.firmware, Memory: sh.memory, Disk: sh.disk,
+		Name: name, Namespace: namespaceOf(name), Dir: dir, Firmware: sh.firmware, Memory: sh.memory, Disk: sh.disk, More: sh.more,
 		Created: time.Now().UTC().Truncate(time.Second), User: bmcUser,
 	}
 	for i := range sh.machines {

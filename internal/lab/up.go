@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -298,7 +299,11 @@ func describe(s *State) string {
 	if len(s.Machines) == 1 {
 		machines = "machine"
 	}
-	return fmt.Sprintf("%d %s (%s, %d MiB, disk %s)", len(s.Machines), machines, s.Firmware, s.Memory, formatSize(s.Disk))
+	disk := "disk"
+	if s.More > 0 {
+		disk = strconv.Itoa(s.More+1) + " disks of"
+	}
+	return fmt.Sprintf("%d %s (%s, %d MiB, %s %s)", len(s.Machines), machines, s.Firmware, s.Memory, disk, formatSize(s.Disk))
 }
 
 // flag is what the person has to add to lab commands to mean this lab.

@@ -303,7 +303,7 @@ func TestShortNames(t *testing.T) {
 		}
 	}
 	slices.Sort(words)
-	want := "after alarms armed booting cipher comment count delay driver enrolled fetching kernelargs loader password pin plugin rack record room site source speed starting system unit writing"
+	want := "after alarms armed booting cipher comment count delay driver enrolled fetching kernelargs layout loader password pin plugin rack record room site source speed starting system unit writing"
 	if got := strings.Join(words, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

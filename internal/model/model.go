@@ -196,6 +196,11 @@ type Deployment struct {
 	// have been lost with a killed server); another key is refused.
 	TokenKey string `json:"token_key,omitempty"`
 
+	// Layout says that the image goes to disk, and how: see package layout. Empty: the image runs in memory.
+	Layout string `json:"layout,omitempty"`
+	// Installed is when the node said that its disk is written and boots; zero before. From then on it boots from the disk.
+	Installed time.Time `json:"installed,omitzero"`
+
 	Revision Revision `json:"-"`
 }
 
@@ -240,7 +245,8 @@ type Facts struct {
 	Image  string `json:"image"` // digest of the image's manifest
 	CPUs   int    `json:"cpus"`
 	CPU    string `json:"cpu"`
-	Memory int64  `json:"memory"` // bytes
+	Memory int64  `json:"memory"`         // bytes
+	UEFI   bool   `json:"uefi,omitempty"` // it was booted by UEFI, else by BIOS
 	Disks  []Disk `json:"disks,omitempty"`
 	NICs   []NIC  `json:"nics,omitempty"`
 	BootID string `json:"boot_id"` // the kernel's random boot id: changes with every boot
@@ -254,10 +260,14 @@ type Facts struct {
 
 // Disk is a block device of a node. Size is in bytes.
 type Disk struct {
-	Name  string `json:"name"`
-	Size  int64  `json:"size"`
-	Model string `json:"model,omitempty"`
-	WWN   string `json:"wwn,omitempty"`
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	Model  string `json:"model,omitempty"`
+	WWN    string `json:"wwn,omitempty"`
+	Serial string `json:"serial,omitempty"`
+	Bus    string `json:"bus,omitempty"`    // as layouts select by it: "sata", "nvme", "usb"
+	Path   string `json:"path,omitempty"`   // as below /dev/disk/by-path
+	Fabric string `json:"fabric,omitempty"` // "fc", "iscsi", …: it is not the machine's own
 }
 
 // NIC is a network port of a node. Speed is in Mbit/s, 0 when unknown.

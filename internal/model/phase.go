@@ -17,7 +17,7 @@ const (
 	Enrolled  Phase = "enrolled"  // the init holds a certificate
 	Fetching  Phase = "fetching"  // the root image is on its way
 	Starting  Phase = "starting"  // root verified and mounted, the init switches to it
-	Writing   Phase = "writing"   // the disks are written, and the system on them starts
+	Writing   Phase = "writing"   // the system in memory writes the disks; then it is starting once more, from there
 	Jobs      Phase = "jobs"      // the system runs, its jobs do
 	Up        Phase = "up"        // the agent in the running system has reported
 	Held      Phase = "held"      // it goes no further; Reason says why
@@ -40,6 +40,12 @@ var follows = map[Phase][]Phase{
 	Up:        {Booting, Armed},
 	Held:      {Armed},
 	Cancelled: {Armed},
+}
+
+// onDisk is what may follow besides once the disk is written: the machine starts again, and the system on its disk does not enrol.
+var onDisk = map[Phase][]Phase{
+	Writing: {Starting},
+	Booting: {Jobs, Up},
 }
 
 // CanFollow says whether a deployment may go from one phase to another.
@@ -106,11 +112,16 @@ func (e *TransitionError) Error() string {
 	return fmt.Sprintf("a deployment does not go from %s to %s, only to %s", e.From, e.To, strings.Join(may, ", "))
 }
 
+// follows says whether the deployment may go from one phase to another.
+func (d *Deployment) follows(from, p Phase) bool {
+	return p.CanFollow(from) || !d.Installed.IsZero() && slices.Contains(onDisk[from], p)
+}
+
 // To is the deployment after it has gone to another phase; limit is how long it may stay there, 0 as long as it takes. What belongs to the phase before
 // is gone: reason, code, progress, output. The error is a *[TransitionError].
 func (d *Deployment) To(p Phase, now time.Time, limit time.Duration) (Deployment, error) {
 	next := *d
-	if !p.CanFollow(d.Phase) {
+	if !d.follows(d.Phase, p) {
 		return next, &TransitionError{d.Phase, p}
 	}
 	next.Phase, next.Since = p, now
@@ -145,7 +156,7 @@ func transition(was, is *Deployment) string {
 	switch {
 	case follows[is.Phase] == nil:
 		return (&TransitionError{To: is.Phase}).Error()
-	case was == nil || !was.Begun.Equal(is.Begun) || was.Phase == is.Phase || is.Phase.CanFollow(was.Phase):
+	case was == nil || !was.Begun.Equal(is.Begun) || was.Phase == is.Phase || is.follows(was.Phase, is.Phase):
 		return ""
 	}
 	return (&TransitionError{was.Phase, is.Phase}).Error()

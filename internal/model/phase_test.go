@@ -138,3 +138,26 @@ func TestLimit_is_the_attribute_of_the_phase(t *testing.T) {
 		}
 	}
 }
+
+// A machine whose disk is written starts again, and comes up from there without enrolment; one whose disk is not cannot.
+func TestTo_on_disk_starts_again(t *testing.T) {
+	begun := noon.Add(-time.Hour)
+	for _, c := range []struct{ from, to Phase }{{Writing, Starting}, {Booting, Jobs}, {Booting, Up}} {
+		d := Deployment{Phase: c.from, Layout: "l", Begun: begun}
+		if _, err := d.To(c.to, noon, 0); !errors.As(err, new(*TransitionError)) {
+			t.Errorf("%s to %s, nothing written: %v", c.from, c.to, err)
+		}
+		was := d
+		d.Installed = noon
+		next, err := d.To(c.to, noon, 0)
+		if err != nil || next.Phase != c.to || next.Layout != "l" || next.Installed != noon {
+			t.Errorf("%s to %s: %+v, %v", c.from, c.to, next, err)
+		}
+		if why := transition(&was, &next); why != "" {
+			t.Error(why)
+		}
+		if next.Installed = (time.Time{}); transition(&was, &next) == "" {
+			t.Errorf("%s to %s is committed, with nothing written", c.from, c.to)
+		}
+	}
+}

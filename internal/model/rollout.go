@@ -16,6 +16,8 @@ type Rollout struct {
 	Batch  int        `json:"batch,omitempty"`  // nodes of every other wave; 0: all that are left
 	StopAt int        `json:"stop_at"`          // percent, 1 to 100
 	Boots  int        `json:"boots,omitempty"`  // as of each Deployment; 0: boot.count
+	Disk   bool       `json:"disk,omitempty"`   // to disk, as each node's disk.layout says when its wave begins
+	Layout string     `json:"layout,omitempty"` // the same, as this says
 	Actor  string     `json:"actor"`
 	Begun  time.Time  `json:"begun"`
 

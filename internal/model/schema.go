@@ -28,6 +28,7 @@ const (
 	ConsoleAt Type = "console source"     // see ConsoleSource
 	Regexp    Type = "regular expression" // RE2
 	Pin       Type = "pin"                // the SHA-256 of a certificate, or "any"
+	LayoutOf  Type = "disk layout"        // see package layout
 	FileName  Type = "file"               // the name of a file in a directory of the service's: never a path
 )
 
@@ -85,6 +86,7 @@ func attributes() []Attr {
 		{Name: "net.<name>.vlan", Type: Integer, Min: 1, Max: maxVLAN, Inherits: true, common: func(n *Network) string { return number(n.VLAN) }, Example: "7", Help: "VLAN of the port's traffic; not set is untagged"},
 		{Name: "net.<name>.mode", Type: Choice, Default: ModeFull, Choices: BootModes, Inherits: true, common: func(n *Network) string { return n.Mode }, Help: "how its requests to boot are answered: observe: never, what would have been answered is recorded; proxy: with what to boot, the address is another DHCP server's; full: with both"},
 
+		{Name: "disk.layout", Type: LayoutOf, Inherits: true, Example: "disk system: local\n  root rest ext4 /", Help: "what deploy --disk makes of the disks; not set: the one local disk, all of it the root"},
 		{Name: "disk.<name>.device", Type: String, Inherits: true, Example: "/dev/nvme0n1", Help: "block device, as the running system names it"},
 		{Name: "disk.<name>.wwn", Type: String, Inherits: true, Example: "0x5000c500a1b2c3d4", Help: "world wide name: the disk itself, wherever it is plugged in"},
 		{Name: "disk.<name>.size", Type: Integer, Min: 1, Max: 1 << 62, Unit: "bytes", Inherits: true, Example: "480103981056", Help: "size of the disk"},

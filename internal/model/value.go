@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"muster/internal/model/layout"
 	"muster/internal/model/noderange"
 )
 
@@ -127,6 +128,11 @@ func (a *Attr) one(t Type, v string) (string, error) {
 			return v, nil
 		}
 		return "", wrong(v, "no pin of a certificate", "Write sha256: and the 64 hex digits of its SHA-256, or any")
+	case LayoutOf:
+		if _, err := layout.Parse(v); err != nil {
+			return "", &Problem{What: "the layout is wrong", Why: strings.ReplaceAll(err.Error(), "\n", "; ")}
+		}
+		return v, nil
 	case FileName:
 		if fileName.MatchString(v) {
 			return v, nil

@@ -83,6 +83,7 @@ func (s *Server) decide(ctx context.Context, r boot.Request, began time.Time, mo
 	d := boot.Decide(snap, r, time.Now())
 	if d.Made != nil {
 		s.made.note(d.Made)
+		s.tellBoot(d.Events)
 		return d, nil
 	}
 	if len(d.Ops) > 0 || more != nil && d.Status == http.StatusOK {

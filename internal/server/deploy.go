@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"muster/internal/bmc"
 	"muster/internal/image"
 	"muster/internal/model"
+	"muster/internal/model/layout"
 )
 
 func (s *Server) deploy(q *request) error {
@@ -74,12 +76,12 @@ func (s *Server) checkDeploy(snap *model.Snapshot, in api.Deploy) error {
 	wrong := func(why, do string) error { return &api.Error{Code: api.Usage, What: "deploy", Why: why, Do: do} }
 	waves := in.Batch != 0 || in.Canary != 0 || in.StopAt != 0
 	switch {
-	case (in.None || in.Cancel) && (in.Image != "" || in.Reboot || in.Retry || in.Boots != 0 || waves || in.None && in.Cancel):
+	case (in.None || in.Cancel) && (in.Image != "" || in.Reboot || in.Retry || in.Boots != 0 || in.Disk || in.Layout != "" || waves || in.None && in.Cancel):
 		return wrong("--none and --cancel go with nothing but a noderange", "")
 	case in.None || in.Cancel:
 		return nil
-	case in.Retry && (in.Image != "" || waves || in.Boots != 0):
-		return wrong("--retry takes the image that is deployed, at once", "Without --retry an image can be named")
+	case in.Retry && (in.Image != "" || waves || in.Boots != 0 || in.Disk || in.Layout != ""):
+		return wrong("--retry takes the image that is deployed, where it is, at once", "Without --retry an image can be named")
 	case in.Retry:
 		return nil
 	case in.Image == "":
@@ -92,8 +94,17 @@ func (s *Server) checkDeploy(snap *model.Snapshot, in api.Deploy) error {
 		return wrong("a share that stops it needs waves", "Add --canary N or --batch N")
 	case waves && !in.Reboot:
 		return wrong("waves restart the nodes, wave by wave", "Add --reboot")
+	case in.Layout != "" && !in.Disk:
+		return wrong("a layout goes with an installation to disk only", "Add --disk")
+	case in.Disk && s.store.Version() < rolloutSchema:
+		return &api.Error{Code: api.Conflict, What: "deploy", Why: "a manager of the pool is older, and knows no disks", Do: "Update it: muster manager list"}
 	case waves && s.store.Version() < rolloutSchema:
 		return &api.Error{Code: api.Conflict, What: "deploy", Why: "a manager of the pool is older, and knows no waves", Do: "Update it: muster manager list"}
+	}
+	if in.Layout != "" {
+		if _, err := layout.Parse(in.Layout); err != nil {
+			return wrong("the layout is wrong: "+err.Error(), "")
+		}
 	}
 	i := snap.Image(model.ImageName(in.Image))
 	if i == nil {
@@ -162,12 +173,21 @@ func (s *Server) arm(q *request, in api.Deploy, nodes []*model.Node) error {
 			if err != nil {
 				return nil, "", nil, err
 			}
-			ops[i] = armedOp(snap, model.Deployment{
+			d := model.Deployment{
 				Node: n.Name, Image: model.ImageName(in.Image), Boots: boots, Left: boots, Phase: model.Armed, Since: now, Begun: now, Actor: q.who.Name, Restart: restart,
-			})
+			}
+			if in.Disk {
+				if d.Layout, err = diskLayout(snap, n, in.Layout); err != nil {
+					return nil, "", nil, err
+				}
+			}
+			ops[i] = armedOp(snap, d)
 		}
-		what := "armed with image " + in.Image
-		return ops, fmt.Sprintf("armed %s (%d) with image %s", fold(names), len(names), in.Image), perNode(names, "deploy.armed", what, q.who.Name), nil
+		what := " with image " + in.Image
+		if in.Disk {
+			what += ", to disk"
+		}
+		return ops, fmt.Sprintf("armed %s (%d)%s", fold(names), len(names), what), perNode(names, "deploy.armed", "armed"+what, q.who.Name), nil
 	})
 	return err
 }
@@ -180,6 +200,15 @@ func armedOp(snap *model.Snapshot, d model.Deployment) model.Op {
 		d.Deadline = time.Time{}
 	}
 	return model.Op{Kind: model.KindDeployment, Name: string(d.Node), Doc: &d}
+}
+
+// diskLayout is what is made of a node's disks: as the request says, else the attribute.
+func diskLayout(snap *model.Snapshot, n *model.Node, asked string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	text, err := snap.Attr(n, "disk.layout")
+	return cmp.Or(text, layout.Default), err
 }
 
 // bootsOf is how many network boots a deployment may use: as the request says, else the attribute.

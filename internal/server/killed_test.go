@@ -154,7 +154,8 @@ func TestDeployment_ends_well_whoever_is_killed_in_whatever_phase(t *testing.T) 
 		m = &machine{t: t, far: *c, path: c.Path}
 		m.key, m.csr = newKey(t)
 	}
-	boots := 0 // of this test: each has a boot id
+	boots := 0    // of this test: each has a boot id
+	disk := false // the deployment is to disk, and writes it
 	steps := []struct {
 		phase model.Phase
 		do    func() int
@@ -165,7 +166,12 @@ func TestDeployment_ends_well_whoever_is_killed_in_whatever_phase(t *testing.T) 
 		{model.Fetching, func() int { return m.report("fetching", 43, 100) }},
 		{model.Starting, func() int { return m.report("starting", 0, 0) }},
 		{model.Writing, func() int { return m.report("writing", 7, 100) }},
-		{model.Jobs, func() int { return m.report("jobs", 3, 7) }},
+		{model.Jobs, func() int {
+			if code := m.report("installed", 0, 0); disk && code != http.StatusOK {
+				return code
+			}
+			return m.report("jobs", 3, 7)
+		}},
 		{model.Up, func() int {
 			boots++
 			return m.ask("POST", "/v1/node/up", api.Up{BootID: fmt.Sprint("b", boots)}, nil)
@@ -175,7 +181,7 @@ func TestDeployment_ends_well_whoever_is_killed_in_whatever_phase(t *testing.T) 
 		t.Helper()
 		on := from == ""
 		for _, s := range steps {
-			if on {
+			if on && (disk || s.phase != model.Writing) {
 				if code := s.do(); code != http.StatusOK {
 					t.Fatalf("%s: status %d", s.phase, code)
 				}
@@ -199,7 +205,8 @@ func TestDeployment_ends_well_whoever_is_killed_in_whatever_phase(t *testing.T) 
 		t.Run(string(at.phase), func(t *testing.T) {
 			m.setT(t)
 			fresh()
-			c.deploy(t, api.Deploy{Image: "compute"})
+			disk = at.phase == model.Writing
+			c.deploy(t, api.Deploy{Image: "compute", Disk: disk})
 			goOn("", at.phase)
 			again()
 			if st := c.what(t); st.Status != string(at.phase) {
@@ -221,7 +228,7 @@ func TestDeployment_ends_well_whoever_is_killed_in_whatever_phase(t *testing.T) 
 			}
 			set("1s")
 			fresh()
-			c.deploy(t, api.Deploy{Image: "compute", Reboot: true})
+			c.deploy(t, api.Deploy{Image: "compute", Disk: disk, Reboot: true})
 			goOn("", at.phase)
 			again()
 			var st api.NodeStatus

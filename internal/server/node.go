@@ -99,10 +99,14 @@ func (s *Server) planOf(snap *model.Snapshot, n model.NodeName) (api.Plan, error
 	if i == nil {
 		return api.Plan{}, &api.Error{Code: api.Conflict, What: "plan", Why: "the image " + string(d.Image) + " was removed", Node: string(n)}
 	}
-	return api.Plan{
+	p := api.Plan{
 		Image: string(i.Name), Digest: i.Digest, Root: i.Root, Tree: i.Tree,
 		AuthorizedKeys: []string{s.keys.SSHAuthorizedKey()}, Hostname: string(n),
-	}, nil
+	}
+	if d.Layout != "" && d.Installed.IsZero() {
+		p.Disk = &api.DiskPlan{Layout: d.Layout, Kernel: i.Kernelf}
+	}
+	return p, nil
 }
 
 func (s *Server) plan(q *request) error {
@@ -113,14 +117,18 @@ func (s *Server) plan(q *request) error {
 	return q.answer(p)
 }
 
-// nodeFile is GET /v1/node/file/{digest}: the root or the tree of the node's own image, by digest. Ranges are answered.
+// nodeFile is GET /v1/node/file/{digest}: root or tree of the node's own image, and for an installation its kernel, by digest. Ranges are answered.
 func (s *Server) nodeFile(q *request) error {
 	p, err := s.planOf(q.snap, q.who.Node)
 	if err != nil {
 		return err
 	}
 	digest := q.PathValue("digest")
-	for _, f := range []model.File{p.Root, p.Tree} {
+	files := []model.File{p.Root, p.Tree}
+	if p.Disk != nil {
+		files = append(files, p.Disk.Kernel)
+	}
+	for _, f := range files {
 		if f.Digest == "sha256:"+digest {
 			return s.sendFile(q.w, q.Request, model.ImageName(p.Image), f)
 		}

@@ -22,7 +22,8 @@ const (
 // rollOut begins a rollout; its keeper begins the first wave.
 func (s *Server) rollOut(q *request, in api.Deploy, nodes []*model.Node) error {
 	r := &model.Rollout{
-		Image: model.ImageName(in.Image), Nodes: namesOf(nodes), Canary: in.Canary, Batch: in.Batch, StopAt: in.StopAt, Boots: in.Boots, Actor: q.who.Name,
+		Image: model.ImageName(in.Image), Nodes: namesOf(nodes), Canary: in.Canary, Batch: in.Batch, StopAt: in.StopAt, Boots: in.Boots, Disk: in.Disk, Layout: in.Layout,
+		Actor: q.who.Name,
 	}
 	if r.StopAt == 0 {
 		r.StopAt = stopAt
@@ -168,6 +169,10 @@ func (s *Server) begin(snap *model.Snapshot, r *model.Rollout, name model.NodeNa
 		return model.Op{}, ""
 	}
 	boots, err := bootsOf(snap, n, r.Boots)
+	var disks string
+	if err == nil && r.Disk {
+		disks, err = diskLayout(snap, n, r.Layout)
+	}
 	if err == nil {
 		err = unlocked(snap, "deploy", "", []model.NodeName{name})
 	}
@@ -178,7 +183,7 @@ func (s *Server) begin(snap *model.Snapshot, r *model.Rollout, name model.NodeNa
 		err = &api.Error{Code: api.Conflict, What: "deploy", Why: "image " + string(r.Image) + " was removed"}
 	}
 	d := model.Deployment{
-		Node: name, Image: r.Image, Boots: boots, Left: boots, Phase: model.Armed, Since: now, Begun: now, Actor: r.Actor, Rollout: r.Name, Restart: now,
+		Node: name, Image: r.Image, Boots: boots, Left: boots, Phase: model.Armed, Since: now, Begun: now, Actor: r.Actor, Rollout: r.Name, Restart: now, Layout: disks,
 	}
 	if err != nil {
 		d.Phase, d.Code, d.Reason, d.Restart = model.Held, model.Refused, problem(err).Error(), time.Time{}

@@ -121,6 +121,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/deploy", "deploy", admin, (*Server).deploy, api.Deploy{}, lines(api.DeployResult{}), ""},
 		{"GET /v1/rollouts", "status", admin, (*Server).listRollouts, nil, one([]api.RolloutInfo{}), ""},
 		{"GET /v1/rollouts/{name}", "status", admin, (*Server).showRollout, nil, one(api.RolloutInfo{}), ""},
+		{"POST /v1/layout", "layout", admin, (*Server).layout, api.Layout{}, lines(api.LayoutResult{}), ""},
 		{"POST /v1/run", "run", admin, (*Server).run, api.Run{}, lines(api.RunResult{}), ""},
 		{"POST /v1/copy", "copy", admin, (*Server).copyFiles, api.CopyFiles{}, lines(api.CopyResult{}), "application/x-tar"},
 		{"GET /v1/jobs", "job list", admin, listDocuments((*model.Snapshot).Jobs), nil, one([]model.Job{}), ""},

@@ -16,7 +16,7 @@ import (
 //
 //	1  one manager; events are numbered by the manager's own file
 //	2  pools; events are numbered by their revision; large commits hold compressed documents; documents of networks, users, roles, managers and data keys
-//	3  documents of rollouts, claims, jobs and work
+//	3  documents of rollouts, claims, jobs and work; deployments to disk
 //
 // A program opens the schemas up to its own. It raises an older one when nobody else would be shut out by that: in a pool, when
 // every manager's document says that it knows the newer one. A newer one is refused, at open and later.

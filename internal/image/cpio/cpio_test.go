@@ -1,4 +1,4 @@
-package image
+package cpio
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 func smallArchive(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	c := newCpioWriter(&b)
+	c := New(&b)
 	c.Dir("dev", 0o755)
 	c.Char("dev/console", 0o600, 5, 1)
 	c.File("init", 0o755, []byte("#!/bin/true\n\x00")) // 13 bytes: needs padding
@@ -84,7 +84,7 @@ func (f *full) Write(p []byte) (int, error) {
 }
 
 func TestCpioReportsAFullDisk(t *testing.T) {
-	c := newCpioWriter(&full{left: 200})
+	c := New(&full{left: 200})
 	for range 10 {
 		c.File("x", 0o644, make([]byte, 100))
 	}
@@ -98,7 +98,7 @@ func FuzzCpioKeepsItsAlignment(f *testing.F) {
 	f.Add("a/b", []byte{})
 	f.Fuzz(func(t *testing.T, name string, content []byte) {
 		var b bytes.Buffer
-		c := newCpioWriter(&b)
+		c := New(&b)
 		c.File(name, 0o644, content)
 		at := b.Len()
 		if err := c.Close(); err != nil || at%4 != 0 || b.Len()%4 != 0 {

@@ -1,4 +1,6 @@
-package image
+// Package cpio writes and reads the archives that a kernel unpacks as its initramfs: the image build makes them for network boots, the agent for boots
+// from a disk.
+package cpio
 
 import (
 	"bytes"
@@ -8,13 +10,13 @@ import (
 	"strconv"
 )
 
-// cpioWriter writes the "newc" form of cpio that the kernel unpacks as its initramfs (kernel:
+// Writer writes the "newc" form of cpio that the kernel unpacks as its initramfs (kernel:
 // Documentation/driver-api/early-userspace/buffer-format.rst).
 //
 //	"070701" then 13 fields of 8 hex digits, the name with its NUL, padded to 4; the content, padded to 4
 //
 // The same entries in the same order give the same bytes: inode numbers count up, the owner is root, all times are 0.
-type cpioWriter struct {
+type Writer struct {
 	w   io.Writer
 	ino uint32
 	n   int64
@@ -23,46 +25,47 @@ type cpioWriter struct {
 
 // The file types of stat(2), which cpio shares.
 const (
-	cpioDir  = 0o040000
-	cpioFile = 0o100000
-	cpioLink = 0o120000
-	cpioChar = 0o020000
+	typeDir  = 0o040000
+	typeFile = 0o100000
+	typeLink = 0o120000
+	typeChar = 0o020000
 )
 
-func newCpioWriter(w io.Writer) *cpioWriter { return &cpioWriter{w: w} }
+// New makes a writer of an archive.
+func New(w io.Writer) *Writer { return &Writer{w: w} }
 
 // Dir adds a folder. Parents are added before their children by the caller, as the kernel wants it.
-func (c *cpioWriter) Dir(name string, perm uint32) { c.entry(name, cpioDir|perm, 2, 0, 0, nil) }
+func (c *Writer) Dir(name string, perm uint32) { c.entry(name, typeDir|perm, 2, 0, 0, nil) }
 
 // File adds a regular file.
-func (c *cpioWriter) File(name string, perm uint32, content []byte) {
-	c.entry(name, cpioFile|perm, 1, 0, 0, content)
+func (c *Writer) File(name string, perm uint32, content []byte) {
+	c.entry(name, typeFile|perm, 1, 0, 0, content)
 }
 
 // Link adds a symbolic link to target.
-func (c *cpioWriter) Link(name, target string) {
-	c.entry(name, cpioLink|0o777, 1, 0, 0, []byte(target))
+func (c *Writer) Link(name, target string) {
+	c.entry(name, typeLink|0o777, 1, 0, 0, []byte(target))
 }
 
 // Char adds a character device.
-func (c *cpioWriter) Char(name string, perm, major, minor uint32) {
-	c.entry(name, cpioChar|perm, 1, major, minor, nil)
+func (c *Writer) Char(name string, perm, major, minor uint32) {
+	c.entry(name, typeChar|perm, 1, major, minor, nil)
 }
 
 // Close ends the archive and returns the first error of all calls.
-func (c *cpioWriter) Close() error {
+func (c *Writer) Close() error {
 	c.header("TRAILER!!!", 0, 0, 1, 0, 0, 0)
 	return c.err
 }
 
-func (c *cpioWriter) entry(name string, mode, nlink, major, minor uint32, content []byte) {
+func (c *Writer) entry(name string, mode, nlink, major, minor uint32, content []byte) {
 	c.ino++
 	c.header(name, c.ino, mode, nlink, major, minor, len(content))
 	c.write(content)
 	c.pad()
 }
 
-func (c *cpioWriter) header(name string, ino, mode, nlink, major, minor uint32, size int) {
+func (c *Writer) header(name string, ino, mode, nlink, major, minor uint32, size int) {
 	if int64(size) > 0xffffffff && c.err == nil {
 		c.err = fmt.Errorf("cpio entry %s: %d bytes are more than the format holds", name, size)
 	}
@@ -72,9 +75,9 @@ func (c *cpioWriter) header(name string, ino, mode, nlink, major, minor uint32, 
 	c.pad()
 }
 
-func (c *cpioWriter) pad() { c.write(make([]byte, -c.n&3)) }
+func (c *Writer) pad() { c.write(make([]byte, -c.n&3)) }
 
-func (c *cpioWriter) write(b []byte) {
+func (c *Writer) write(b []byte) {
 	if c.err != nil {
 		return
 	}
@@ -83,8 +86,8 @@ func (c *cpioWriter) write(b []byte) {
 	c.err = err
 }
 
-// readCpio reads the plain files of an archive in the form that cpioWriter writes.
-func readCpio(b []byte) (map[string][]byte, error) {
+// Read returns the plain files of an archive in the form that [Writer] writes.
+func Read(b []byte) (map[string][]byte, error) {
 	files := make(map[string][]byte)
 	for {
 		const headLength = 110
@@ -109,7 +112,7 @@ func readCpio(b []byte) (map[string][]byte, error) {
 		if path == "TRAILER!!!" {
 			return files, nil
 		}
-		if field[1]&0o170000 == cpioFile {
+		if field[1]&0o170000 == typeFile {
 			files[path] = b[begin : begin+content]
 		}
 		b = b[min(end, len(b)):]

@@ -1,1 +1,0 @@
-{"device":"default","persist":false,"firmware":""}
