@@ -314,6 +314,13 @@ func (c *console) take(p []byte) {
 	c.look.feed(p)
 }
 
+// watched says that somebody is attached.
+func (c *console) watched() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sessions) > 0
+}
+
 // full says that there is no room for n bytes before the disk has some.
 func (c *console) full(n int) bool {
 	c.mu.Lock()

@@ -13,9 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gather is how long sockets are left alone after they were read: what thousands of consoles say in that time is read in one go, without waking anybody
-// for each line.
-const gather = 20 * time.Millisecond
+// How long sockets are left alone after they were read: what thousands of consoles say in that time is read in one go, without waking anybody for each line.
+// It is short when somebody watched one of those that were read last.
+const (
+	gather        = 10 * time.Millisecond
+	gatherForDisk = 100 * time.Millisecond
+)
 
 // burst is how much of a socket, in bytes, is more than a person or a slow line says at once: more is about to come.
 const burst = 4 << 10
@@ -87,19 +90,25 @@ func (p *poller) run() {
 		if err != nil { // the context has ended
 			return
 		}
-		more := n == len(events)
+		more, wait := n == len(events), gatherForDisk
 		for _, e := range events[:n] {
 			p.mu.Lock()
 			l := p.lines[e.Fd]
 			p.mu.Unlock()
-			if l != nil && p.read(l, buf) {
+			if l == nil {
+				continue
+			}
+			if p.read(l, buf) {
 				more = true
+			}
+			if l.c.watched() {
+				wait = gather
 			}
 		}
 		if more {
 			continue
 		}
-		pause.Reset(gather)
+		pause.Reset(wait)
 		select {
 		case <-pause.C:
 		case <-p.ctx.Done():
