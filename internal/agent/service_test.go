@@ -79,7 +79,7 @@ func newService(t *testing.T, listener net.Listener) *service {
 	mux.HandleFunc("POST /v1/node/heartbeat", up)
 	mux.HandleFunc("POST /v1/node/renew", s.renew)
 	mux.HandleFunc("POST /v1/node/work", s.work)
-	mux.HandleFunc("POST /v1/node/work/told", s.workTold)
+	mux.HandleFunc("POST /v1/node/told", s.workTold)
 	mux.HandleFunc("GET /v1/node/file/{digest}", s.file)
 	s.server = httptest.NewUnstartedServer(mux)
 	if listener != nil {

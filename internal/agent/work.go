@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,19 +29,11 @@ type worker struct {
 // run asks for work and does it until ctx ends.
 func (w *worker) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; {
-		did, err := w.once(ctx)
-		switch {
-		case err == nil:
+		if err := w.once(ctx); err == nil { // the service lets those wait for whom there is nothing
 			attempt = 0
-			if did {
-				continue
-			}
-		default: // the service is away, or knows nothing of work: what reports of the node tells why
-			attempt++
-		}
-		if err == nil {
 			continue
 		}
+		attempt++ // the service is away, or knows nothing of work: the reports of the node tell why
 		select {
 		case <-time.After(max(time.Second, backoff(attempt))):
 		case <-ctx.Done():
@@ -49,27 +42,27 @@ func (w *worker) run(ctx context.Context) {
 }
 
 // once asks for work, waits for it at the service's side, and does it.
-func (w *worker) once(ctx context.Context) (did bool, err error) {
+func (w *worker) once(ctx context.Context) error {
 	last, err := os.ReadFile(w.last)
-	if err != nil && !os.IsNotExist(err) {
-		return false, err
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	var todo api.WorkToDo
 	if err := w.client().post(ctx, "/v1/node/work", api.AskWork{BootID: w.boot, Last: string(last)}, &todo); err != nil {
-		return false, err
+		return err
 	}
 	if todo.ID == "" {
-		if len(last) == 0 { // there is nothing to do after this start
-			err = durable.WriteFile(w.last, []byte("boot-"+w.boot), 0o600)
+		if len(last) > 0 {
+			return nil
 		}
-		return false, err
+		return durable.WriteFile(w.last, []byte("boot-"+w.boot), 0o600) // there is nothing to do after this start
 	}
 	// Before it begins: what was half done when this process is killed is not begun again by itself.
 	if err := durable.WriteFile(w.last, []byte(todo.ID), 0o600); err != nil {
-		return false, err
+		return err
 	}
 	w.do(ctx, todo)
-	return true, nil
+	return nil
 }
 
 // do runs the jobs in their order and tells of it as they go. The first step that fails ends the work.
@@ -195,7 +188,7 @@ func (t *teller) run(ctx context.Context) {
 			}
 			continue
 		}
-		err := t.w.client().post(ctx, "/v1/node/work/told", in, nil)
+		err := t.w.client().post(ctx, "/v1/node/told", in, nil)
 		switch {
 		case err == nil:
 			attempt = 0

@@ -74,7 +74,7 @@ type JobToDo struct {
 	Steps []job.Step `json:"steps"`
 }
 
-// TellWork is POST /v1/node/work/told: what a node says of the work under way, in the order of Seq, the number of the first line. Lines that are there already
+// TellWork is POST /v1/node/told: what a node says of the work under way, in the order of Seq, the number of the first line. Lines that are there already
 // are left out, so a node may say them again when it got no answer.
 type TellWork struct {
 	ID    string    `json:"id"`

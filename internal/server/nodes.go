@@ -62,6 +62,7 @@ func (s *Server) removeNodes(q *request) error {
 	}
 	if !in.DryRun {
 		s.seen.forget(names)
+		s.works.forget(names)
 	}
 	return q.answer(api.Changed{Nodes: fold(names), Count: len(names), Skipped: fold(q.skipped), Revision: int64(rev), DryRun: in.DryRun})
 }

@@ -59,6 +59,7 @@ func (s *Server) renameNodes(q *request) error {
 	}
 	if !in.DryRun {
 		s.seen.move(was, now)
+		s.works.forget(was)
 		for _, n := range now {
 			if hw := s.seen.getParts(n); hw != nil { // what was noted under the old name may not be in the store yet
 				s.store.Observe(n, func(st *model.State) { st.Hardware = hw })

@@ -150,7 +150,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/node/up", "up", node, (*Server).up, api.Up{}, one(api.Heartbeat{}), ""},
 		{"POST /v1/node/heartbeat", "heartbeat", node, (*Server).heartbeat, api.Up{}, one(api.Heartbeat{}), ""},
 		{"POST /v1/node/work", "work", node, (*Server).askWork, api.AskWork{}, one(api.WorkToDo{}), ""},
-		{"POST /v1/node/work/told", "work told", node, (*Server).toldWork, api.TellWork{}, one(struct{}{}), ""},
+		{"POST /v1/node/told", "work told", node, (*Server).toldWork, api.TellWork{}, one(struct{}{}), ""},
 		{"POST /v1/node/renew", "renew", node, (*Server).renew, api.Renew{}, one(api.Enrolled{}), ""},
 	}
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +53,16 @@ func (s *Server) doing(snap *model.Snapshot, n model.NodeName) *model.Doing {
 	return here
 }
 
+// forget forgets what nodes did that are removed, or have another name now: what the store has of them counts then.
+func (w *works) forget(names []model.NodeName) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range names {
+		delete(w.doing, n)
+		delete(w.told, n)
+	}
+}
+
 // does notes what a node does.
 func (s *Server) does(n model.NodeName, d *model.Doing) {
 	s.works.mu.Lock()
@@ -86,8 +95,11 @@ func (s *Server) askWork(q *request) error {
 	defer late.Stop()
 	for {
 		todo, err := s.workOf(s.store.Snapshot(), n, in)
-		if err != nil || todo.ID != "" {
-			return cmp.Or(err, q.answer(todo))
+		if err != nil {
+			return err
+		}
+		if todo.ID != "" {
+			return q.answer(todo)
 		}
 		select {
 		case <-a.news:
@@ -228,7 +240,7 @@ func namedBy(snap *model.Snapshot, n *model.Node) string {
 	return ""
 }
 
-// toldWork is POST /v1/node/work/told.
+// toldWork is POST /v1/node/told.
 func (s *Server) toldWork(q *request) error {
 	var in api.TellWork
 	if err := q.read(&in); err != nil {

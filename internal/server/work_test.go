@@ -50,7 +50,7 @@ func (m *machine) work(boot, last string) api.WorkToDo {
 
 func (m *machine) tell(in api.TellWork) {
 	m.t.Helper()
-	if code := m.ask("POST", "/v1/node/work/told", in, nil); code != http.StatusOK {
+	if code := m.ask("POST", "/v1/node/told", in, nil); code != http.StatusOK {
 		m.t.Fatalf("told: %d", code)
 	}
 }
@@ -120,7 +120,7 @@ func TestWork_is_handed_out_at_once_and_its_end_told(t *testing.T) {
 	if log := s.jobLog(); strings.Count(log, `"begun"`) != 2 || strings.Count(log, `"printed"`) != 1 {
 		t.Errorf("the log:\n%s", log)
 	}
-	if code := m.ask("POST", "/v1/node/work/told", api.TellWork{ID: "another"}, nil); code != http.StatusConflict {
+	if code := m.ask("POST", "/v1/node/told", api.TellWork{ID: "another"}, nil); code != http.StatusConflict {
 		t.Errorf("lines of work that it was not asked for: %d", code)
 	}
 }
@@ -161,6 +161,23 @@ func TestWork_after_a_start_comes_from_the_attribute_jobs(t *testing.T) {
 		d := s.srv.doing(s.srv.store.Snapshot(), "r1n1")
 		return d.BootID == "b3" && d.Phase == model.WorkFailed && strings.Contains(d.Why, "there is no job base")
 	})
+}
+
+// A node that was removed is told so, and one that is added by its name knows nothing of the work of the other.
+func TestWork_of_a_node_that_is_removed(t *testing.T) {
+	s, m := working(t)
+	s.job("base", model.JobStep{Name: "a", Script: "true"})
+	s.must("/v1/set", api.SetAttrs{Range: api.Range{Range: "r1n1"}, Set: []api.Assignment{attr("jobs", "base")}}, nil)
+	m.work("b1", "")
+	s.must("/v1/nodes/remove", api.RemoveNodes{Range: api.Range{Range: "r1n1"}}, nil)
+	var e api.Error
+	if code := m.ask("POST", "/v1/node/work", api.AskWork{BootID: "b1"}, &e); code == http.StatusOK {
+		t.Errorf("a node that was removed is answered %d", code)
+	}
+	s.add("r1n1")
+	if d := s.srv.doing(s.srv.store.Snapshot(), "r1n1"); d != nil {
+		t.Errorf("the new node has done %+v", d)
+	}
 }
 
 // What was told is kept by a service that is killed, and not written twice by the next.
