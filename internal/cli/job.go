@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +23,7 @@ import (
 
 func jobVerbs(s *session) *cobra.Command {
 	return noun("job", JobNodes, "Steps that run on nodes, after each start or when asked for",
-		jobSet(s), jobList(s), jobShow(s), jobRemove(s), jobRun(s), jobStatus(s), jobLog(s))
+		jobSet(s), jobDocs.list(s), jobShow(s), jobDocs.removing(s), jobRun(s), jobStatus(s), jobLog(s))
 }
 
 // jobFile is a file of steps.
@@ -130,41 +129,19 @@ func yamlWhy(err error) string {
 
 var inType = regexp.MustCompile(` in type cli\.\w+`)
 
-func (s *session) allJobs(ctx context.Context) (all []model.Job, err error) {
-	return all, s.do(ctx, "GET", "/v1/jobs", nil, &all)
-}
-
-func (s *session) completeJobs(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return s.completing(func(ctx context.Context) (out []string) {
-		all, _ := s.allJobs(ctx)
-		for _, j := range all {
-			out = append(out, string(j.Name))
+// jobDocs are the jobs as documents.
+var jobDocs = &family[model.Job]{
+	noun: "job", example: "base",
+	remove: "Nodes whose attribute jobs names it say so after their next start, and run nothing.",
+	name:   func(j *model.Job) string { return string(j.Name) },
+	head:   []string{"JOB", "STEPS", "COMMENT"},
+	row: func(j *model.Job) []string {
+		steps := make([]string, len(j.Steps))
+		for i, x := range j.Steps {
+			steps[i] = x.Name
 		}
-		return out
-	})
-}
-
-func jobList(s *session) *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List jobs", Example: "  muster job list", Args: args(0, 0)}
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		all, err := s.allJobs(c.Context())
-		if err != nil {
-			return err
-		}
-		documents(s, all, func() {
-			rows := [][]string{{"JOB", "STEPS", "COMMENT"}}
-			for _, j := range all {
-				var steps []string
-				for _, x := range j.Steps {
-					steps = append(steps, x.Name)
-				}
-				rows = append(rows, []string{string(j.Name), strings.Join(steps, ","), printable(or(j.Comment, "-"))})
-			}
-			s.table(rows)
-		})
-		return nil
-	}
-	return c
+		return []string{string(j.Name), strings.Join(steps, ","), j.Comment}
+	},
 }
 
 func jobShow(s *session) *cobra.Command {
@@ -172,7 +149,7 @@ func jobShow(s *session) *cobra.Command {
 		Use: "show JOB", Short: "Show the steps of a job, as job set reads them", Example: "  muster job show base > base.yaml", Args: args(1, 1),
 	}
 	c.RunE = func(c *cobra.Command, a []string) error {
-		all, err := s.allJobs(c.Context())
+		all, err := jobDocs.all(c.Context(), s)
 		if err != nil {
 			return err
 		}
@@ -208,24 +185,8 @@ func jobShow(s *session) *cobra.Command {
 		}
 		return &api.Error{Code: api.Unknown, What: "job show", Why: "there is no job " + a[0], Do: "See: muster job list"}
 	}
-	c.ValidArgsFunction = s.completeJobs
+	c.ValidArgsFunction = jobDocs.complete(s)
 	return c
-}
-
-func jobRemove(s *session) *cobra.Command {
-	c := &cobra.Command{
-		Use: "remove JOB …", Short: "Remove a job", Long: "Remove a job. Nodes whose attribute jobs names it say so after their next start, and run nothing. On a terminal it asks first.",
-		Example: "  muster job remove old --dry-run", Args: args(1, -1),
-	}
-	c.RunE = func(c *cobra.Command, a []string) error {
-		name := strings.Join(commaSeparated(a), ",")
-		if err := s.ask(c.Context(), "remove job "+name); err != nil {
-			return err
-		}
-		return s.change(c.Context(), "/v1/jobs/remove", api.DocAction{Name: name, DryRun: s.flags.dryRun}, func(r api.Changed) string { return "removed job " + r.Nodes })
-	}
-	c.ValidArgsFunction = s.completeJobs
-	return s.changeFlags(c)
 }
 
 func jobRun(s *session) *cobra.Command {
@@ -264,7 +225,7 @@ A job that is named twice runs once. Interrupted, or with --detach, the work goe
 		if len(a) == 0 {
 			return s.completeNodes(c, a, typed)
 		}
-		return s.completeJobs(c, a, typed)
+		return jobDocs.complete(s)(c, a, typed)
 	}
 	return s.changesNodes(c)
 }

@@ -11,8 +11,25 @@ import (
 	"muster/internal/api"
 	"muster/internal/job"
 	"muster/internal/model"
-	"muster/internal/model/noderange"
 )
+
+var jobs = &family[model.Job]{
+	kind: model.KindJob, noun: "job",
+	all:  (*model.Snapshot).Jobs,
+	name: func(j *model.Job) string { return string(j.Name) },
+	usedBy: func(snap *model.Snapshot, name string) string {
+		var who []model.NodeName
+		for n := range snap.Nodes() {
+			if list, err := snap.Attr(n, "jobs"); err == nil && slices.Contains(splitNames(list), name) {
+				who = append(who, n.Name)
+			}
+		}
+		if len(who) == 0 {
+			return ""
+		}
+		return "it is named by jobs of " + fold(who) + ", which run none of their jobs after their next start"
+	},
+}
 
 // setJob is POST /v1/jobs/set.
 func (s *Server) setJob(q *request) error {
@@ -52,48 +69,6 @@ func stepsOf(in []model.JobStep) []job.Step {
 	return out
 }
 
-// removeJob is POST /v1/jobs/remove.
-func (s *Server) removeJob(q *request) error {
-	var in api.DocAction
-	if err := q.read(&in); err != nil {
-		return err
-	}
-	names := splitNames(in.Name)
-	if len(names) == 0 {
-		return &api.Error{Code: api.Usage, What: "job remove", Why: "no job is named", Do: "Name one: muster job list"}
-	}
-	rev, err := s.commit(q.Context(), q, "job remove", in.DryRun, func(snap *model.Snapshot) ([]model.Op, string, []model.Event, error) {
-		var ops []model.Op
-		var wrong []*api.Error
-		for _, n := range names {
-			if snap.Job(model.JobName(n)) == nil {
-				wrong = append(wrong, unknownJob(snap, "job remove", n))
-			}
-			ops = append(ops, model.Op{Kind: model.KindJob, Name: n})
-		}
-		what := "removed job " + strings.Join(names, ",")
-		return ops, what, []model.Event{s.said(q, "job.remove", what)}, together(wrong)
-	})
-	if err != nil {
-		return err
-	}
-	return q.answer(api.Changed{Nodes: strings.Join(names, ","), Count: len(names), Revision: int64(rev), DryRun: in.DryRun})
-}
-
-func unknownJob(snap *model.Snapshot, verb, name string) *api.Error {
-	e := &api.Error{Code: api.Unknown, What: verb, Why: "there is no job " + name, Do: "See: muster job list"}
-	if near := noderange.Nearest(name, func(yield func(string) bool) {
-		for j := range snap.Jobs() {
-			if !yield(string(j.Name)) {
-				return
-			}
-		}
-	}); near != "" {
-		e.Do = "Did you mean " + near + "? " + e.Do
-	}
-	return e
-}
-
 // onlyOnce leaves names out that stand there before, and says which.
 func onlyOnce(names []string) (out, twice []string) {
 	for _, n := range names {
@@ -112,14 +87,14 @@ func (s *Server) runJob(q *request) error {
 	if err := q.read(&in); err != nil {
 		return err
 	}
-	jobs, twice := onlyOnce(in.Jobs)
-	if len(jobs) == 0 {
+	names, twice := onlyOnce(in.Jobs)
+	if len(names) == 0 {
 		return &api.Error{Code: api.Usage, What: "job run", Why: "no job is named", Do: "Name one: muster job list"}
 	}
 	var wrong []*api.Error
-	for _, j := range jobs {
+	for _, j := range names {
 		if q.snap.Job(model.JobName(j)) == nil {
-			wrong = append(wrong, unknownJob(q.snap, "job run", j))
+			wrong = append(wrong, jobs.unknown(q.snap, "job run", j))
 		}
 	}
 	if err := together(wrong); err != nil {
@@ -129,13 +104,13 @@ func (s *Server) runJob(q *request) error {
 	if err != nil {
 		return err
 	}
-	up, st := s.ableToWork(q, nodes, jobs, twice, in.DryRun)
+	up, st := s.ableToWork(q, nodes, names, twice, in.DryRun)
 	if in.DryRun {
 		return st.end()
 	}
 	id := rand.Text()
 	if len(up) > 0 {
-		if err := s.orderWork(q, id, up, convert[model.JobName](jobs)); err != nil {
+		if err := s.orderWork(q, id, up, convert[model.JobName](names)); err != nil {
 			return err
 		}
 	}

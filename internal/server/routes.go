@@ -126,7 +126,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/copy", "copy", admin, (*Server).copyFiles, api.CopyFiles{}, lines(api.CopyResult{}), "application/x-tar"},
 		{"GET /v1/jobs", "job list", admin, listDocuments((*model.Snapshot).Jobs), nil, one([]model.Job{}), ""},
 		{"POST /v1/jobs/set", "job set", admin, (*Server).setJob, api.SetJob{}, one(api.Changed{}), ""},
-		{"POST /v1/jobs/remove", "job remove", admin, (*Server).removeJob, api.DocAction{}, one(api.Changed{}), ""},
+		{"POST /v1/jobs/remove", "job remove", admin, jobs.remove, api.DocAction{}, one(api.Changed{}), ""},
 		{"POST /v1/jobs/run", "job run", admin, (*Server).runJob, api.RunJob{}, lines(api.JobResult{}), ""},
 		{"POST /v1/jobs/status", "job status", admin, (*Server).jobStatus, api.JobStatus{}, lines(api.JobResult{}), ""},
 		{"GET /v1/jobs/log/{node}", "job log", admin, (*Server).jobLog, api.JobLog{}, lines(api.JobLine{}), ""},
