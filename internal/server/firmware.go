@@ -47,7 +47,7 @@ func (s *Server) firmwareUpdate(q *request) error {
 	if err != nil {
 		return err
 	}
-	image, size, err := s.spool(q.Context(), q.Body)
+	image, size, err := s.spool(q.Context(), "firmware update", q.Body)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (s *Server) importImage(q *request) error {
 	if err := q.query(&in); err != nil {
 		return err
 	}
-	f, size, err := s.spool(q.Context(), q.Body)
+	f, size, err := s.spool(q.Context(), "image import", q.Body)
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (s *Server) copyFiles(q *request) error {
 	if err != nil {
 		return err
 	}
-	f, size, err := s.spool(q.Context(), q.Body)
+	f, size, err := s.spool(q.Context(), "copy", q.Body)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (s *Server) copyFiles(q *request) error {
 }
 
 // spool keeps a stream in an unnamed file: it vanishes with the process.
-func (s *Server) spool(ctx context.Context, r io.Reader) (*os.File, int64, error) {
+func (s *Server) spool(ctx context.Context, verb string, r io.Reader) (*os.File, int64, error) {
 	f, err := os.CreateTemp(s.cfg.Data, ".copy-*")
 	if err != nil {
 		return nil, 0, err
@@ -161,7 +161,7 @@ func (s *Server) spool(ctx context.Context, r io.Reader) (*os.File, int64, error
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, 0, &api.Error{Code: api.Failed, What: "copy", Why: "the files did not arrive whole: " + err.Error()}
+		return nil, 0, &api.Error{Code: api.Failed, What: verb, Why: "what was sent did not arrive whole: " + err.Error()}
 	}
 	return f, n, nil
 }
